@@ -1,0 +1,156 @@
+"""The command line: ``python -m glavitu --help``."""
+
+import sys
+
+import click
+
+from glavitu import __version__
+from glavitu.errors import InputError
+
+
+def _options(*names):
+    """Return a decorator that adds the options shared by several commands."""
+    known = {
+        "model": click.option(
+            "-m", "--model", "architecture", help="setr, resunet, transunet or glavitu."
+        ),
+        "name": click.option(
+            "-n", "--name", help="Name of the result; the architecture by default."
+        ),
+        "data": click.option("--data", help="Folder of the tile files; the profile's by default."),
+        "profile": click.option(
+            "--profile",
+            default="demo",
+            show_default=True,
+            help="demo, smoke, paper or a YAML file.",
+        ),
+        "out": click.option(
+            "--out", default=".", show_default=True, help="Folder for what comes out."
+        ),
+        "seed": click.option("--seed", type=int, help="Instead of the profile's seed."),
+    }
+
+    def decorate(command):
+        for name in reversed(names):
+            command = known[name](command)
+        return command
+
+    return decorate
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="glavitu")
+def cli():
+    """Multi-regional glacier mapping with GlaViTU."""
+
+
+@cli.command()
+@_options("model", "name", "data", "profile", "out", "seed")
+@click.option("--overwrite", is_flag=True, help="Replace a result made with other settings.")
+def train(architecture, name, **options):
+    """Train a network; goes on where a training was cut off."""
+    from glavitu.training import train
+
+    architecture = architecture or "glavitu"
+    log = train(architecture, name=name, **options)
+    best = log["val_output_iou_1"].max()
+    click.echo(f"{name or architecture}: best validation IoU {best:.3f} after {len(log)} epochs")
+
+
+@cli.command()
+@_options("model", "name", "data", "profile", "out")
+@click.option("--weights", help="A weight file to use, such as a published one.")
+def predict(architecture, name, **options):
+    """Predict the test tiles, one NetCDF file each."""
+    from glavitu.prediction import predict
+
+    files = predict(architecture, name=name, **options)
+    click.echo(f"{len(files)} tiles in {files[0].parent}")
+
+
+@cli.command()
+@click.option("-n", "--name", default="glavitu", show_default=True, help="Name of the predictions.")
+@_options("out")
+def evaluate(name, out):
+    """Print the mean IoU and the IoU per region of the predicted test tiles."""
+    from glavitu.evaluation import evaluate, pool, summarise
+
+    scores = evaluate(name, out=out)
+    summary = summarise(scores)
+    click.echo(f"mean IoU {summary['mean']:.3f} (standard deviation {summary['std']:.3f})")
+    for _, row in pool(scores).iterrows():
+        click.echo(f"  {row['region']:<6} {row['IoU']:.3f}")
+    click.echo(f"pooled {summary['pooled']:.3f}")
+
+
+@cli.command("compile")
+@click.argument("csv")
+@click.argument("directory")
+@click.option("--patch-size", default=384, show_default=True, help="Least size of stored tiles.")
+def compile_(csv, directory, patch_size):
+    """Compile CSV, a table of GeoTIFF tiles, to HDF5 files in DIRECTORY."""
+    from glavitu.scenes import compile_tiles
+
+    paths = compile_tiles(csv, directory, patch_size=patch_size)
+    click.echo("wrote " + ", ".join(str(path) for path in paths.values()))
+
+
+@cli.command("demo-data")
+@click.argument("directory")
+@click.option("--tile-size", default=256, show_default=True, help="Pixels of 30 m.")
+@click.option("--tiles-per-region", default=6, show_default=True)
+@click.option("--regions", help="Comma-separated, such as ALP,HMA; all eleven by default.")
+@click.option("--seed", default=0, show_default=True)
+def demo_data(directory, regions, **options):
+    """Make demo data in DIRECTORY: GeoTIFFs, tiles.csv and HDF5 files."""
+    from glavitu.demo_data import make_demo_data
+
+    make_demo_data(directory, regions=regions.split(",") if regions else None, **options)
+    click.echo(f"demo data in {directory}")
+
+
+@cli.command()
+def models():
+    """Print the networks and their numbers of parameters at published size."""
+    from glavitu.models import NETWORKS, build_model
+    from glavitu.results import title
+
+    for name in NETWORKS:
+        click.echo(f"{name:<10} {title(name):<11} {build_model(name).count_params():>11,}")
+
+
+@cli.command()
+@click.argument("profile", default="demo")
+@click.option("--data", help="Folder of the tile files; made where the profile can.")
+@click.option("--out", help="Folder for what comes out; runs/PROFILE by default.")
+@click.option("--seed", type=int, help="Instead of the profile's seed.")
+def study(profile, **options):
+    """Run all notebooks in order: explore, train, test, compare."""
+    from glavitu.study import run_study
+
+    run_study(profile, **options)
+
+
+def main():
+    """Run the command line: wrong input gives one line and status 2."""
+    try:
+        sys.exit(cli.main(standalone_mode=False))
+    except InputError as error:
+        _stop(str(error), 2)
+    except click.ClickException as error:
+        _stop(error.format_message(), error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        _stop("interrupted; the same command goes on from here", 130)
+    except Exception as error:
+        if type(error).__name__ != "StudyError":
+            raise
+        _stop(str(error), 1)
+
+
+def _stop(message, status):
+    click.echo(f"error: {message}", err=True)
+    sys.exit(status)
+
+
+if __name__ == "__main__":
+    main()

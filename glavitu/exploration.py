@@ -1,0 +1,75 @@
+"""What a set of tiles holds: counts by region and the distribution of each band by class."""
+
+import numpy as np
+import pandas as pd
+
+from glavitu.progress import progress
+
+SAMPLE = 20_000  # pixels per tile that a histogram is made of
+
+
+def count_tiles(tiles):
+    """Return a row per tile: region, height, width, labelled pixels, glacier pixels."""
+    rows = []
+    for name in progress(tiles, description="count"):
+        label = tiles.read(name, "groundtruth")
+        rows.append(
+            {
+                "tile": name,
+                "region": tiles.region(name),
+                "height": label.shape[0],
+                "width": label.shape[1],
+                "labelled": int(label.any(-1).sum()),
+                "glacier": int((label[..., 1] > 0.5).sum()),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def band_histograms(tiles, bins=40):
+    """Return the distribution of each band for both classes.
+
+    Parameters
+    ----------
+    tiles : Tiles
+        Tiles to sample, evenly, `SAMPLE` pixels each.
+    bins : int
+        Bins between the 1st and the 99th percentile of a band.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns source, band (from 1), from, to (scaled value), background and glacier (shares of
+        the pixels of each class in the band; values beyond the range are in the outer bins).
+    """
+    pixels = [_sample(tiles, name) for name in progress(tiles, description="histograms")]
+    glacier = np.concatenate([labels for _, labels in pixels])
+    tables = []
+    for source, bands in tiles.sources.items():
+        values = np.concatenate([arrays[source] for arrays, _ in pixels])
+        tables += [_histogram(values[:, b], glacier, bins, source, b + 1) for b in range(bands)]
+    return pd.concat(tables, ignore_index=True)
+
+
+def _sample(tiles, name):
+    """Return values (n, band) by source and the label (n,) of evenly spread labelled pixels."""
+    label = tiles.read(name, "groundtruth").reshape(-1, 2)
+    chosen = np.flatnonzero(label.any(-1))
+    chosen = chosen[:: max(1, len(chosen) // SAMPLE)]
+    arrays = {
+        source: tiles.read(name, source).reshape(-1, bands)[chosen]
+        for source, bands in tiles.sources.items()
+    }
+    return arrays, label[chosen, 1] > 0.5
+
+
+def _histogram(values, glacier, bins, source, band):
+    low, high = np.percentile(values, (1, 99))
+    edges = np.linspace(low, max(high, low + 1e-6), bins + 1)
+    values = np.clip(values, edges[0], edges[-1])
+    shares = {
+        name: np.histogram(values[chosen], edges)[0] / max(1, chosen.sum())
+        for name, chosen in (("background", ~glacier), ("glacier", glacier))
+    }
+    frame = pd.DataFrame({"from": edges[:-1], "to": edges[1:], **shares})
+    return frame.assign(source=source, band=band)

@@ -1,0 +1,152 @@
+"""Blocks shared by the networks: ConvBlock, Fusion, ResBlock, UpConv, ViT encoder, PUP decoder.
+
+A block is a function from tensor to tensor that adds stock Keras layers to a functional model.
+Layer names start with the block's `name`, so `model.summary()` reads like the paper. All tensors
+are channels-last, (batch, y, x, band).
+"""
+
+from glavitu.backend import keras, layers, ops
+
+
+@keras.saving.register_keras_serializable("glavitu")
+class PatchEmbedding(layers.Layer):
+    """Cut an image into square patches and project each, flattened, to `embed_dim` numbers.
+
+    (batch, H, W, C) -> (batch, H/patch * W/patch, embed_dim). A patch is flattened in the order
+    row, column, channel.
+    """
+
+    def __init__(self, patch, embed_dim, **kwargs):
+        super().__init__(**kwargs)
+        self.patch = patch
+        self.embed_dim = embed_dim
+        self.projection = layers.Dense(embed_dim, name="projection")
+
+    def build(self, input_shape):
+        self.projection.build((None, None, self.patch**2 * input_shape[-1]))
+
+    def call(self, image):
+        _, height, width, channels = image.shape
+        rows, columns = height // self.patch, width // self.patch
+        x = ops.reshape(image, (-1, rows, self.patch, columns, self.patch, channels))
+        x = ops.transpose(x, (0, 1, 3, 2, 4, 5))
+        return self.projection(ops.reshape(x, (-1, rows * columns, self.patch**2 * channels)))
+
+    def compute_output_shape(self, input_shape):
+        batch, height, width, _ = input_shape
+        return (batch, (height // self.patch) * (width // self.patch), self.embed_dim)
+
+    def get_config(self):
+        return super().get_config() | {"patch": self.patch, "embed_dim": self.embed_dim}
+
+
+@keras.saving.register_keras_serializable("glavitu")
+class PositionEmbedding(layers.Layer):
+    """Add a learned vector to each position of a sequence, (batch, n, e) -> (batch, n, e)."""
+
+    def build(self, input_shape):
+        self.position = self.add_weight(
+            shape=input_shape[1:],
+            initializer=keras.initializers.RandomNormal(stddev=0.05),
+            name="position",
+        )
+
+    def call(self, sequence):
+        return sequence + self.position
+
+
+def conv_block(x, filters, *, dropout, name):
+    """Twice [3x3 convolution, batch norm, LeakyReLU 0.3], then spatial dropout."""
+    for i in (1, 2):
+        x = layers.Conv2D(filters, 3, padding="same", name=f"{name}_conv{i}")(x)
+        x = layers.BatchNormalization(name=f"{name}_norm{i}")(x)
+        x = layers.LeakyReLU(0.3, name=f"{name}_act{i}")(x)
+    return layers.SpatialDropout2D(dropout, name=f"{name}_dropout")(x)
+
+
+def fusion(inputs, filters, *, dropout, name="fusion"):
+    """Sum of one ConvBlock per source; `inputs` maps source name to tensor."""
+    branches = [
+        conv_block(x, filters, dropout=dropout, name=f"{name}_{source}")
+        for source, x in inputs.items()
+    ]
+    return layers.Add(name=name)(branches) if len(branches) > 1 else branches[0]
+
+
+def res_block(x, filters, *, dropout, name):
+    """ConvBlock plus a 1x1 projection of its input without bias."""
+    shortcut = layers.Dense(filters, use_bias=False, name=f"{name}_shortcut")
+    return layers.Add(name=name)([conv_block(x, filters, dropout=dropout, name=name), shortcut(x)])
+
+
+def up_conv(x, filters, *, name):
+    """Nearest x2, 2x2 convolution without bias, batch norm."""
+    x = layers.UpSampling2D(2, name=f"{name}_up")(x)
+    x = layers.Conv2D(filters, 2, padding="same", use_bias=False, name=f"{name}_conv")(x)
+    return layers.BatchNormalization(name=f"{name}_norm")(x)
+
+
+def unet_encoder(x, steps, filters, *, dropout, name):
+    """Repeat `steps` times [ResBlock, keep, max-pool 2, filters x2], then a last ResBlock.
+
+    Returns the deepest features and the list of kept skips, finest first.
+    """
+    skips = []
+    for step in range(steps):
+        x = res_block(x, filters * 2**step, dropout=dropout, name=f"{name}_down{step + 1}")
+        skips.append(x)
+        x = layers.MaxPooling2D(2, name=f"{name}_pool{step + 1}")(x)
+    return res_block(x, filters * 2**steps, dropout=dropout, name=f"{name}_bottom"), skips
+
+
+def unet_decoder(x, skips, *, dropout, name):
+    """For each skip, coarsest first: [UpConv, concatenate (upsampled, skip), ResBlock]."""
+    for step, skip in reversed(list(enumerate(skips, start=1))):
+        filters = skip.shape[-1]
+        x = up_conv(x, filters, name=f"{name}_upconv{step}")
+        x = layers.Concatenate(name=f"{name}_concat{step}")([x, skip])
+        x = res_block(x, filters, dropout=dropout, name=f"{name}_up{step}")
+    return x
+
+
+def transformer_block(x, heads, mlp_dim, *, dropout, name):
+    """X + MHSA(LN(x)), then x + MLP(LN(x)), with key size embed_dim / heads and exact GELU."""
+    embed_dim = x.shape[-1]
+    y = layers.LayerNormalization(epsilon=1e-3, name=f"{name}_norm1")(x)
+    attention = layers.MultiHeadAttention(heads, embed_dim // heads, name=f"{name}_attention")
+    x = layers.Add(name=f"{name}_add1")([x, attention(y, y)])
+    y = layers.LayerNormalization(epsilon=1e-3, name=f"{name}_norm2")(x)
+    for i, units in enumerate((mlp_dim, embed_dim), start=1):
+        y = layers.Dense(units, activation="gelu", name=f"{name}_mlp{i}")(y)
+        y = layers.Dropout(dropout, name=f"{name}_dropout{i}")(y)
+    return layers.Add(name=f"{name}_add2")([x, y])
+
+
+def vit_encoder(x, *, patch, embed_dim, mlp_dim, blocks, heads, dropout, name):
+    """Patch and position embedding, then `blocks` transformer blocks, back on the patches' grid.
+
+    (batch, H, W, C) -> (batch, H/patch, W/patch, embed_dim); no class token, no final norm.
+    """
+    rows, columns = x.shape[1] // patch, x.shape[2] // patch
+    x = PatchEmbedding(patch, embed_dim, name=f"{name}_patches")(x)
+    x = PositionEmbedding(name=f"{name}_positions")(x)
+    for block in range(1, blocks + 1):
+        x = transformer_block(x, heads, mlp_dim, dropout=dropout, name=f"{name}_block{block}")
+    return layers.Reshape((rows, columns, embed_dim), name=f"{name}_grid")(x)
+
+
+def pup_decoder(x, filters, channels, *, scale, activation, name):
+    """Progressive upsampling of SETR by `scale`, the side of the ViT's patches: 16 in the paper.
+
+    [3x3 convolution, batch norm] x4, bilinear x2 after each of the first three; a 1x1 convolution
+    to `channels` with `activation`; bilinear x2. Another `scale` doubles after fewer or more of the
+    four.
+    """
+    doublings = scale.bit_length() - 1
+    for i in (1, 2, 3, 4):
+        x = layers.Conv2D(filters, 3, padding="same", name=f"{name}_conv{i}")(x)
+        x = layers.BatchNormalization(name=f"{name}_norm{i}")(x)
+        if i < doublings:
+            x = layers.UpSampling2D(2, interpolation="bilinear", name=f"{name}_up{i}")(x)
+    x = layers.Conv2D(channels, 1, activation=activation, name=f"{name}_conv5")(x)
+    return layers.UpSampling2D(2, interpolation="bilinear", name=f"{name}_up")(x)

@@ -1,0 +1,88 @@
+"""The networks of the study and `build_model`, which builds any of them for any set of sources."""
+
+import inspect
+
+from glavitu.backend import keras
+from glavitu.errors import InputError
+from glavitu.models.glavitu import glavitu
+from glavitu.models.resunet import resunet
+from glavitu.models.setr import setr
+from glavitu.models.transunet import transunet
+
+NETWORKS = {"setr": setr, "resunet": resunet, "transunet": transunet, "glavitu": glavitu}
+PUBLISHED_INPUTS = {"optical": 6, "dem": 2, "sar": 2}
+
+
+def build_model(architecture, *, inputs=PUBLISHED_INPUTS, patch_size=384, **sizes):
+    """Build a network, by default at its published size.
+
+    Parameters
+    ----------
+    architecture : str
+        ``"setr"``, ``"resunet"``, ``"transunet"`` or ``"glavitu"``.
+    inputs : dict of str to int
+        Source name -> number of bands; any names, any numbers, at least one source.
+    patch_size : int
+        Height and width of the patches the network sees, in pixels.
+    **sizes
+        Overrides of the published sizes, e.g. ``filters=16``; see the builder of each network.
+
+    Returns
+    -------
+    keras.Model
+        Takes a dict of (batch, patch_size, patch_size, bands) arrays and returns a dict of
+        (batch, patch_size, patch_size, classes) probabilities: ``output`` and, for GlaViTU, also
+        ``deepsupervision``.
+
+    Raises
+    ------
+    InputError
+        For an unknown architecture or size, or sizes that do not go together.
+
+    Examples
+    --------
+    >>> model = build_model("resunet", inputs={"optical": 4}, patch_size=64, filters=8)
+    >>> model.output["output"].shape
+    (None, 64, 64, 2)
+    """
+    if architecture not in NETWORKS:
+        raise InputError(f"unknown architecture {architecture!r}; known: {', '.join(NETWORKS)}")
+    builder = NETWORKS[architecture]
+    _check(architecture, builder, inputs, patch_size, sizes)
+    tensors = {
+        source: keras.Input((patch_size, patch_size, bands), name=source)
+        for source, bands in inputs.items()
+    }
+    return keras.Model(tensors, builder(tensors, **sizes), name=architecture)
+
+
+def default_sizes(architecture):
+    """Return the published sizes of a network as a dict of keyword to number."""
+    parameters = inspect.signature(NETWORKS[architecture]).parameters.values()
+    return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+
+
+def _check(architecture, builder, inputs, patch_size, overrides):
+    published = default_sizes(architecture)
+    unknown = sorted(set(overrides) - set(published))
+    if unknown:
+        raise InputError(
+            f"{architecture} has no size {unknown[0]!r}; it has {', '.join(published)}"
+        )
+    if not inputs or any(bands < 1 for bands in inputs.values()):
+        raise InputError(f"inputs must name at least one source with 1 band or more, not {inputs}")
+    sizes = published | overrides
+    heads, embed_dim = sizes.get("heads", 1), sizes.get("embed_dim", 1)
+    if embed_dim % heads:
+        raise InputError(
+            f"{architecture}: embed_dim {embed_dim} is not a multiple of heads {heads}"
+        )
+    vit_patch = sizes.get("vit_patch", 2)
+    if vit_patch not in (2, 4, 8, 16, 32):
+        raise InputError(f"{architecture}: vit_patch {vit_patch} is not 2, 4, 8, 16 or 32")
+    poolings = sizes.get("steps", 0) + (architecture == "transunet")
+    factor = max(vit_patch, 2**poolings)
+    if patch_size < 1 or patch_size % factor:
+        raise InputError(
+            f"{architecture} needs a patch_size that is a multiple of {factor}, not {patch_size}"
+        )

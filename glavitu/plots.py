@@ -1,0 +1,246 @@
+"""Figures of the study. Each function draws on given or new axes, returns them, and never shows."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch as Swatch
+
+from glavitu.evaluation import read_prediction
+from glavitu.results import title
+from glavitu.tiles import UNLABELLED
+
+# Okabe and Ito's palette, told apart with colour-vision deficiencies too.
+COLOURS = {"setr": "#E69F00", "resunet": "#56B4E9", "transunet": "#009E73", "glavitu": "#D55E00"}
+MARKERS = {"setr": "s", "resunet": "^", "transunet": "D", "glavitu": "o"}
+HIT, MISS, FALSE_ALARM = "#56B4E9", "#E69F00", "#CC3311"
+
+
+def false_colour(tile, source="optical"):
+    """Return a tile's optical bands as an RGB image (y, x, 3) in 0..1, ice in blue.
+
+    SWIR, NIR and red of six or five bands; SWIR, red, green of four; otherwise what there is.
+    """
+    if source not in tile:
+        source = next(name for name in tile if name != "groundtruth")
+    bands = tile[source].shape[2]
+    order = {6: (4, 3, 2), 5: (4, 3, 2), 4: (3, 2, 1), 3: (2, 1, 0)}.get(bands, (0, 0, 0))
+    image = tile[source].values[..., list(order)].astype(np.float32)
+    filled = np.where(image == 0, np.nan, image)  # 0 is the fill of missing data
+    low, high = (
+        np.nanpercentile(filled, (2, 98), axis=(0, 1)) if np.isfinite(filled).any() else (0, 1)
+    )
+    return np.clip((image - low) / np.maximum(high - low, 1e-6), 0, 1)
+
+
+def plot_tile(tile, axes=None):
+    """Draw a tile: false colour with the glacier outline, then the first band of each source."""
+    sources = [name for name in tile if name not in ("groundtruth", "optical")]
+    if axes is None:
+        columns = len(sources) + 1
+        _, axes = plt.subplots(
+            1, columns, figsize=(3.2 * columns, 3.4), layout="constrained", squeeze=False
+        )
+        axes = axes[0]
+    axes[0].imshow(false_colour(tile))
+    _outline(axes[0], tile["groundtruth"].values[..., 1])
+    axes[0].set_title(f"{tile.attrs['tile']}: false colour, outline")
+    for ax, source in zip(axes[1:], sources, strict=True):
+        image = ax.imshow(tile[source].values[..., 0], cmap="cividis", vmin=0, vmax=1)
+        ax.set_title(f"{source}, band 1 of {tile[source].shape[2]}")
+    if sources:
+        ax.figure.colorbar(image, ax=axes[-1], label="scaled value", shrink=0.8)
+    return _bare(axes)
+
+
+def plot_training_curves(logs, axes=None):
+    """Draw training and validation loss, and validation IoU, against the epoch."""
+    if axes is None:
+        _, axes = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
+    for name, log in logs.items():
+        epochs, colour = log["epoch"] + 1, COLOURS.get(name)
+        axes[0].plot(epochs, log["loss"], color=colour, ls=":")
+        axes[0].plot(epochs, log["val_loss"], color=colour, marker=MARKERS.get(name), ms=4)
+        axes[1].plot(
+            epochs,
+            log["val_output_iou_1"],
+            color=colour,
+            marker=MARKERS.get(name),
+            ms=4,
+            label=title(name),
+        )
+    axes[0].set(xlabel="epoch", ylabel="focal loss", yscale="log")
+    axes[0].legend(
+        handles=[
+            Line2D([], [], color="grey", ls=":", label="training"),
+            Line2D([], [], color="grey", marker="o", ms=4, label="validation"),
+        ]
+    )
+    axes[1].set(xlabel="epoch", ylabel="validation IoU (mean over patches)", ylim=(0, 1))
+    axes[1].legend()
+    for ax in axes:
+        ax.xaxis.get_major_locator().set_params(integer=True)
+        _grid(ax)
+    return axes
+
+
+def plot_iou_by_region(regions, ax=None):
+    """Draw IoU per region, one marker per architecture, from a table of `by_region`."""
+    if ax is None:
+        _, ax = plt.subplots(figsize=(9, 3.6), layout="constrained")
+    names = list(dict.fromkeys(regions["architecture"]))
+    order = sorted(set(regions["region"]))
+    for i, name in enumerate(names):
+        table = regions[regions["architecture"] == name].set_index("region")["IoU"]
+        offset = (i - (len(names) - 1) / 2) * 0.14
+        x = np.array([order.index(region) for region in table.index]) + offset
+        style = {"color": COLOURS.get(name), "marker": MARKERS.get(name, "o")}
+        ax.plot(x, table.values, ls="", label=title(name), **style)
+        ax.axhline(table.mean(), color=style["color"], lw=1, ls="--", alpha=0.7, zorder=0)
+    ax.set(
+        ylabel="IoU of the class glacier", ylim=(0, 1), xlabel="region (dashed: mean over regions)"
+    )
+    ax.set_xticks(range(len(order)), order)
+    ax.legend(ncols=len(names), loc="lower center", bbox_to_anchor=(0.5, 1), frameon=False)
+    _grid(ax, axis="y")
+    return ax
+
+
+def plot_iou_against_parameters(networks, ax=None):
+    """Draw mean IoU over regions against the number of parameters, from a table of `overview`."""
+    if ax is None:
+        _, ax = plt.subplots(figsize=(5.4, 3.6), layout="constrained")
+    for row in networks.to_dict("records"):
+        name = row["architecture"]
+        ax.errorbar(
+            row["parameters"],
+            row["mean IoU"],
+            yerr=row["std over regions"],
+            color=COLOURS.get(name),
+            marker=MARKERS.get(name, "o"),
+            capsize=3,
+            label=title(name),
+        )
+    ax.set(xscale="log", xlabel="parameters", ylim=(0, 1))
+    ax.set_ylabel("mean IoU over regions (bar: ± 1 std)")
+    ax.legend()
+    _grid(ax)
+    return ax
+
+
+def plot_maps(tile, predictions, axes=None):
+    """Draw a tile with its outline, then each prediction: hits, misses, false alarms.
+
+    Parameters
+    ----------
+    tile : xarray.Dataset
+        A tile of `open_tiles`.
+    predictions : dict of str to xarray.Dataset
+        Architecture -> prediction of that tile.
+    axes : array of matplotlib.axes.Axes, optional
+        One for the tile and one per prediction.
+    """
+    columns = len(predictions) + 1
+    if axes is None:
+        _, axes = plt.subplots(1, columns, figsize=(2.4 * columns, 2.9), layout="constrained")
+    first = next(iter(predictions.values()))
+    truth = first["groundtruth"].values
+    rows, cols = tile.attrs["padding_height"], tile.attrs["padding_width"]
+    image = false_colour(tile)[rows : rows + truth.shape[0], cols : cols + truth.shape[1]]
+    axes[0].imshow(image)
+    _outline(axes[0], truth == 1)
+    axes[0].set_title(f"{tile.attrs['tile']}")
+    for ax, (name, prediction) in zip(axes[1:], predictions.items(), strict=True):
+        ax.imshow(_agreement(prediction))
+        ax.set_title(title(name))
+    swatches = {"hit": HIT, "missed": MISS, "false alarm": FALSE_ALARM, "no label": "#BBBBBB"}
+    axes[0].figure.legend(
+        handles=[Swatch(color=colour, label=label) for label, colour in swatches.items()],
+        loc="outside lower center",
+        ncols=len(swatches),
+        frameon=False,
+    )
+    return _bare(axes)
+
+
+def plot_map_grid(tiles, names, folder, architectures):
+    """Draw `plot_maps` for several tiles, one row each.
+
+    Parameters
+    ----------
+    tiles : Tiles
+        The test tiles.
+    names : list of str
+        The tiles to draw.
+    folder : Path
+        Folder with the predictions, ``ARCHITECTURE/TILE.nc``.
+    architectures : list of str
+        Whose predictions to draw.
+    """
+    columns = len(architectures) + 1
+    _, axes = plt.subplots(
+        len(names),
+        columns,
+        figsize=(2.2 * columns, 2.35 * len(names) + 0.3),
+        layout="constrained",
+        squeeze=False,
+    )
+    for row, name in zip(axes, names, strict=True):
+        plot_maps(
+            tiles[name], {a: read_prediction(folder / a / f"{name}.nc") for a in architectures}, row
+        )
+    for legend in axes[0, 0].figure.legends[1:]:
+        legend.remove()
+    return axes
+
+
+def plot_histograms(histograms, axes=None):
+    """Draw the distribution of each band for both classes, from a table of `band_histograms`."""
+    bands = list(histograms.groupby(["source", "band"], sort=False))
+    if axes is None:
+        columns = min(5, len(bands))
+        rows = -(-len(bands) // columns)
+        _, axes = plt.subplots(
+            rows, columns, figsize=(2.2 * columns, 1.9 * rows), layout="constrained", squeeze=False
+        )
+    axes = np.ravel(axes)
+    for ax, ((source, band), table) in zip(axes, bands, strict=False):
+        for label, colour in (("background", "#E69F00"), ("glacier", "#0072B2")):
+            ax.stairs(
+                table[label], [*table["from"], table["to"].iloc[-1]], color=colour, label=label
+            )
+        ax.set(title=f"{source} {band}", yticks=[])
+    for ax in axes[len(bands) :]:
+        ax.set_axis_off()
+    axes[0].legend(fontsize="small")
+    axes[0].figure.supxlabel("scaled value")
+    axes[0].figure.supylabel("share of pixels")
+    return axes
+
+
+def _agreement(prediction):
+    truth, found = prediction["groundtruth"].values, prediction["glacier"].values == 1
+    image = np.ones((*truth.shape, 3))
+    for colour, where in (
+        (HIT, (truth == 1) & found),
+        (MISS, (truth == 1) & ~found),
+        (FALSE_ALARM, (truth == 0) & found),
+        ("#BBBBBB", truth == UNLABELLED),
+    ):
+        image[where] = plt.matplotlib.colors.to_rgb(colour)
+    return image
+
+
+def _outline(ax, glacier):
+    if glacier.any() and not glacier.all():
+        ax.contour(glacier.astype(float), levels=[0.5], colors="#FFFF00", linewidths=0.8)
+
+
+def _bare(axes):
+    for ax in np.atleast_1d(axes):
+        ax.set(xticks=[], yticks=[])
+    return axes
+
+
+def _grid(ax, axis="both"):
+    ax.grid(axis=axis, alpha=0.3)
+    ax.spines[["top", "right"]].set_visible(False)

@@ -1,0 +1,239 @@
+"""Predict tiles of any size from overlapping windows, blended as published."""
+
+import time
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+
+from glavitu.errors import InputError
+from glavitu.files import read_json, replacing, write_json
+from glavitu.models import build_model
+from glavitu.profiles import load_profile
+from glavitu.progress import progress
+from glavitu.provenance import fingerprint, provenance
+from glavitu.tiles import UNLABELLED, find_split, open_tiles
+from glavitu.training import Outputs
+from glavitu.weights import load_weights
+
+
+def predict_tile(model, tile, *, stride=None, batch_size=8):
+    """Predict one tile.
+
+    Windows of the network's patch size, `stride` pixels apart (the last ones flush with the edge),
+    are averaged with the weights of `window_weights`; the padding is cut off.
+
+    Parameters
+    ----------
+    model : keras.Model
+        A network made by `build_model`.
+    tile : xarray.Dataset
+        A tile of `open_tiles`: one variable (y, x, band) per input of the network.
+    stride : int, optional
+        By default half a window, as published.
+    batch_size : int
+        Windows predicted at once.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``probability`` (y, x), float32, of the class glacier; ``glacier`` (y, x), uint8, its
+        argmax; and, where the tile has a label, ``groundtruth`` (y, x), uint8, 255 where
+        unlabelled.
+
+    Raises
+    ------
+    InputError
+        If the tile lacks a source or is smaller than a window.
+    """
+    size, sources = _inputs_of(model)
+    for source, bands in sources.items():
+        found = tile[source].shape[2] if source in tile else 0
+        if found != bands:
+            raise InputError(
+                f"tile {tile.attrs.get('tile', '')}: {source!r} has {found} band(s), the model "
+                f"expects {bands}"
+            )
+    arrays = {source: tile[source].values.astype(np.float32, copy=False) for source in sources}
+    shape = (tile.sizes["y"], tile.sizes["x"])
+    if min(shape) < size:
+        raise InputError(
+            f"the tile is {shape[0]}x{shape[1]} pixels, smaller than a window of {size}"
+        )
+    probabilities = blend(
+        lambda windows: _predict_windows(model, arrays, windows, size),
+        shape,
+        size,
+        stride or size // 2,
+        batch_size,
+    )
+    return _prediction(tile, probabilities)
+
+
+def window_weights(size):
+    """Return exp(-d^2 / 2), d the distance from the centre of a window that spans -1..1."""
+    axis = np.linspace(-1, 1, size, dtype=np.float32)
+    return np.exp(-(axis[:, None] ** 2 + axis[None, :] ** 2) / 2)
+
+
+def window_starts(length, size, stride):
+    """Return the first pixels of windows that cover `length`, the last one flush with the end.
+
+    Examples
+    --------
+    >>> window_starts(500, 128, 64)
+    [0, 64, 128, 192, 256, 320, 372]
+    """
+    starts = list(range(0, length - size + 1, stride))
+    return starts if starts[-1] == length - size else [*starts, length - size]
+
+
+def blend(predict, shape, size, stride, batch_size):
+    """Average the predictions of overlapping windows.
+
+    Parameters
+    ----------
+    predict : callable
+        From a list of (row, column) to probabilities (n, size, size, classes).
+    shape : (int, int)
+        Height and width of the result, in pixels.
+    size, stride, batch_size : int
+        Window side, step between windows, windows predicted at once.
+
+    Returns
+    -------
+    numpy.ndarray
+        Probabilities (y, x, classes), float32.
+    """
+    rows, columns = (window_starts(length, size, stride) for length in shape)
+    windows = [(row, column) for row in rows for column in columns]
+    weights = window_weights(size)[..., None]
+    total, weight_sum = 0, np.zeros((*shape, 1), np.float32)
+    for first in range(0, len(windows), batch_size):
+        batch = windows[first : first + batch_size]
+        for (row, column), window in zip(batch, predict(batch), strict=True):
+            if np.isscalar(total):
+                total = np.zeros((*shape, window.shape[-1]), np.float32)
+            area = np.s_[row : row + size, column : column + size]
+            total[area] += weights * window
+            weight_sum[area] += weights
+    return total / weight_sum
+
+
+def predict(architecture=None, *, profile="demo", data=None, out=".", name=None, weights=None):
+    """Predict the test split and write one NetCDF file per tile below ``predictions/NAME``.
+
+    Parameters
+    ----------
+    architecture : str, optional
+        By default that of the training called `name`; one that differs is an error.
+    profile : str, Path or Profile
+        For the stride, and for sizes and sources where `weights` come without a record.
+    data, out, name
+        As for `train`.
+    weights : str or Path, optional
+        A weight file to use instead of ``weights/NAME.weights.h5``, such as a published one.
+
+    Returns
+    -------
+    list of Path
+        The files, one per tile.
+    """
+    profile = load_profile(profile)
+    name = name or architecture or "glavitu"
+    tiles = open_tiles(find_split(data or profile.data, "test"))
+    model, source = load_trained(architecture, profile, tiles, Outputs(out, name), weights)
+    size, inputs = _inputs_of(model)
+    tiles.check(inputs, size, labelled=False)
+    folder = Path(out) / "predictions" / name
+    recipe = {
+        "weights": fingerprint(source),
+        "data": fingerprint(tiles.path),
+        "stride": min(profile.stride, size),
+        "tiles": list(tiles),
+    }
+    files = [folder / f"{tile}.nc" for tile in tiles]
+    record = folder / "predictions.json"
+    if record.exists() and all(f.exists() for f in files) and read_json(record)["recipe"] == recipe:
+        return files
+    record.unlink(missing_ok=True)
+    for stale in folder.glob("*.nc"):
+        stale.unlink()
+    started = time.perf_counter()
+    for tile, file in progress(zip(tiles, files, strict=True), total=len(files), description=name):
+        prediction = predict_tile(
+            model, tiles[tile], stride=recipe["stride"], batch_size=profile.batch_size
+        )
+        with replacing(file) as part:
+            prediction.to_netcdf(part, engine="h5netcdf")
+    write_json(
+        record,
+        {
+            "recipe": recipe,
+            "architecture": model.name,
+            "parameters": model.count_params(),
+            "seconds": round(time.perf_counter() - started, 3),
+            "provenance": provenance(),
+        },
+    )
+    return files
+
+
+def load_trained(architecture, profile, tiles, paths, weights=None):
+    """Return the network trained as `paths`, or of a weight file, and the path of its weights."""
+    if weights is None and paths.record.exists():
+        settings = read_json(paths.record)["settings"]
+        if architecture not in (None, settings["architecture"]):
+            raise InputError(
+                f"{paths.weights} holds {settings['architecture']}, not {architecture}; "
+                "name the training with -n"
+            )
+        model = build_model(
+            settings["architecture"],
+            inputs=settings["inputs"],
+            patch_size=settings["patch_size"],
+            **settings["sizes"],
+        )
+    else:
+        architecture = architecture or "glavitu"
+        model = build_model(
+            architecture,
+            inputs=profile.select(tiles.sources),
+            patch_size=profile.patch_size,
+            **profile.sizes.get(architecture, {}),
+        )
+    source = Path(weights or paths.weights)
+    load_weights(model, source)
+    return model, source
+
+
+def _inputs_of(model):
+    shapes = {source: tensor.shape for source, tensor in model.input.items()}
+    return next(iter(shapes.values()))[1], {source: shape[3] for source, shape in shapes.items()}
+
+
+def _predict_windows(model, arrays, windows, size):
+    batch = {
+        source: np.stack([array[r : r + size, c : c + size] for r, c in windows])
+        for source, array in arrays.items()
+    }
+    return model.predict_on_batch(batch)["output"]
+
+
+def _prediction(tile, probabilities):
+    """Return the blended probabilities of a tile as a dataset without its padding."""
+    result = xr.Dataset(
+        {
+            "probability": (("y", "x"), probabilities[..., 1]),
+            "glacier": (("y", "x"), probabilities.argmax(-1).astype(np.uint8)),
+        },
+        coords={name: tile[name] for name in ("y", "x", "spatial_ref") if name in tile.coords},
+        attrs={key: tile.attrs[key] for key in ("tile", "region", "crs") if key in tile.attrs},
+    )
+    if "groundtruth" in tile:
+        label = tile["groundtruth"].values
+        classes = np.where(label.any(-1), label.argmax(-1), UNLABELLED).astype(np.uint8)
+        result["groundtruth"] = (("y", "x"), classes)
+    rows, columns = (tile.attrs.get(f"padding_{side}", 0) for side in ("height", "width"))
+    height, width = probabilities.shape[:2]
+    return result.isel(y=slice(rows, height - rows), x=slice(columns, width - columns))

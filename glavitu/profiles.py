@@ -1,0 +1,136 @@
+"""Profiles: named sets of parameters, one YAML file each in `profiles/`."""
+
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+
+import yaml
+
+from glavitu.errors import InputError
+
+_FOLDERS = (Path(__file__).parents[1] / "profiles", Path(__file__).parent / "_profiles")
+
+
+@dataclass(frozen=True)
+class Profile:
+    """The parameters of a study; the defaults are the published recipe.
+
+    Attributes
+    ----------
+    name : str
+        Name of the profile.
+    data : str
+        Default folder of the tile files.
+    demo_data : dict
+        Arguments of `make_demo_data` where the data can be made; empty where it must be had.
+    architectures : list of str
+        The networks to compare.
+    sizes : dict of str to dict
+        Architecture -> overrides of its published sizes.
+    sources : list of str
+        The sources to use, in order; empty means all in the training file.
+    patch_size, batch_size : int
+        Height and width of a patch, in pixels; patches in a batch.
+    epochs : int
+        Most epochs.
+    steps : int
+        Batches in an epoch; 0 means the published rule, 2 floor(N / batch_size).
+    learning_rate : float
+        Of Adam, after the first epoch's warm-up.
+    reduce_patience, stop_patience : int
+        Epochs without a better validation IoU before the learning rate drops, before it stops.
+    stride : int
+        Step between prediction windows, in pixels.
+    seed : int
+        Of weights, sampling, augmentation and dropout.
+    """
+
+    name: str
+    data: str
+    demo_data: dict = field(default_factory=dict)
+    architectures: list = field(default_factory=lambda: ["setr", "resunet", "transunet", "glavitu"])
+    sizes: dict = field(default_factory=dict)
+    sources: list = field(default_factory=list)
+    patch_size: int = 384
+    batch_size: int = 8
+    epochs: int = 1000
+    steps: int = 0
+    learning_rate: float = 5e-4
+    reduce_patience: int = 10
+    stop_patience: int = 31
+    stride: int = 192
+    seed: int = 0
+
+    def __post_init__(self):
+        for name in ("patch_size", "batch_size", "epochs", "reduce_patience", "stop_patience"):
+            self._check(name, getattr(self, name), lambda v: v >= 1, int, "1 or more")
+        for name in ("steps", "seed"):
+            self._check(name, getattr(self, name), lambda v: v >= 0, int, "0 or more")
+        rate = self.learning_rate
+        self._check("learning_rate", rate, lambda v: 0 < v < 1, (int, float), "between 0 and 1")
+        self._check(
+            "stride", self.stride, lambda v: 1 <= v <= self.patch_size, int, "1 to patch_size"
+        )
+
+    def _check(self, name, value, holds, kind, expected):
+        if not isinstance(value, kind) or isinstance(value, bool) or not holds(value):
+            raise InputError(f"profile {self.name}: {name} is {value!r}, expected {expected}")
+
+    def with_changes(self, **changes):
+        """Return the profile with some parameters changed; None leaves one as it is."""
+        return replace(self, **{key: v for key, v in changes.items() if v is not None})
+
+    def select(self, available):
+        """Return source -> bands for the profile's sources among those `available`."""
+        missing = [source for source in self.sources if source not in available]
+        if missing:
+            raise InputError(
+                f"profile {self.name} asks for the source {missing[0]!r}; the data has "
+                f"{', '.join(available)}"
+            )
+        return {source: available[source] for source in self.sources or available}
+
+    def as_dict(self):
+        """Return the parameters as plain numbers, strings, lists and dicts."""
+        return asdict(self)
+
+
+def load_profile(profile):
+    """Load a profile by name (``"demo"``) or from a YAML file; a `Profile` is returned as it is.
+
+    Raises
+    ------
+    InputError
+        For a profile that does not exist, unknown keys, or values that cannot be.
+
+    Examples
+    --------
+    >>> load_profile("paper").patch_size
+    384
+    """
+    if isinstance(profile, Profile):
+        return profile
+    path = _find(str(profile))
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path} holds no parameters; expected lines such as 'patch_size: 128'")
+    known = [f.name for f in fields(Profile) if f.name != "name"]
+    unknown = [key for key in content if key not in known]
+    if unknown:
+        raise InputError(f"{path}: unknown parameter {unknown[0]!r}; known: {', '.join(known)}")
+    content.setdefault("data", f"data/{path.stem}")
+    return Profile(name=path.stem, **content)
+
+
+def _find(profile):
+    if profile.endswith((".yaml", ".yml")):
+        candidates = [Path(profile)]
+    else:
+        candidates = [folder / f"{profile}.yaml" for folder in _FOLDERS]
+    for path in candidates:
+        if path.is_file():
+            return path
+    known = sorted({path.stem for folder in _FOLDERS for path in folder.glob("*.yaml")})
+    raise InputError(f"no profile {profile!r}; known: {', '.join(known)}, or a .yaml file")

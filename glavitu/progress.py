@@ -1,0 +1,21 @@
+"""Progress bars that also read well in a notebook or a log file."""
+
+import sys
+
+from tqdm import tqdm
+
+
+def progress(iterable=None, *, description, total=None, initial=0, unit="tile"):
+    """Wrap an iterable in a bar on stderr, drawn rarely where that is no terminal."""
+    live = sys.stderr.isatty()
+    return tqdm(
+        iterable,
+        desc=description,
+        total=total,
+        initial=initial,
+        unit=unit,
+        mininterval=0.1 if live else 30,
+        delay=1 if live else 5,
+        leave=live,
+        dynamic_ncols=live,
+    )

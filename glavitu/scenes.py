@@ -1,0 +1,251 @@
+"""GeoTIFF <-> xarray, and `compile_tiles`: a `tiles.csv` of GeoTIFFs to HDF5 tile files."""
+
+import json
+import re
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pandas as pd
+import rasterio
+import rioxarray
+import xarray as xr
+
+from glavitu import __version__
+from glavitu.errors import InputError
+from glavitu.files import replacing
+from glavitu.progress import progress
+from glavitu.tiles import SPLITS, write_tile
+
+FIXED_COLUMNS = ("tile", "region", "split", "groundtruth")
+SAMPLE = 2_000_000  # pixels per band from which the percentiles are estimated
+
+
+def read_raster(path):
+    """Read a raster as float32 (y, x, band) with NaN where it has no data.
+
+    Raises `InputError` where the file is missing, no raster, south-up or rotated.
+    """
+    if not Path(path).is_file():
+        raise InputError(f"no raster at {path}")
+    try:
+        with rioxarray.open_rasterio(path, masked=True) as raster:
+            raster = raster.load().astype(np.float32)
+    except rasterio.errors.RasterioError as error:
+        raise InputError(f"{path} is not a raster GDAL can read: {error}") from None
+    transform = raster.rio.transform()
+    if transform.b or transform.d or transform.a <= 0 or transform.e >= 0:
+        raise InputError(
+            f"{path} is rotated or not north-up ({tuple(transform)[:6]}); warp it first"
+        )
+    return raster.where(np.isfinite(raster)).transpose("y", "x", "band")
+
+
+def write_raster(path, array):
+    """Write a georeferenced `xarray.DataArray` (band, y, x) or (y, x) as a compressed GeoTIFF."""
+    with replacing(path) as part:
+        array.rio.to_raster(part, driver="GTiff", compress="deflate", tiled=True)
+
+
+def compile_tiles(csv, directory, *, patch_size=384):
+    """Compile a table of GeoTIFF tiles to ``train.hdf5``, ``val.hdf5`` and ``test.hdf5``.
+
+    Sources are scaled to about 0..1, linearly, from the 1st to the 99th percentile of the training
+    split, band by band. A pixel without data in any source, or without label, is unlabelled (its
+    one-hot is all zero) and its missing values are 0. Tiles smaller than a patch are padded with
+    unlabelled zeros on each side.
+
+    Parameters
+    ----------
+    csv : str or Path
+        Table with the columns ``tile``, ``region``, ``split`` (train, val or test), one column per
+        source, and ``groundtruth`` (1 = glacier, 0 = not): paths relative to the table's folder.
+    directory : str or Path
+        Folder for the three files; existing ones are replaced.
+    patch_size : int
+        Least height and width of the stored tiles, in pixels.
+
+    Returns
+    -------
+    dict of str to Path
+        The file of each split.
+
+    Raises
+    ------
+    InputError
+        For a table or raster that cannot be used; nothing is written then.
+    """
+    table = _read_table(Path(csv))
+    sources = [column for column in table if column not in FIXED_COLUMNS]
+    scaling = _training_scaling(table, sources)
+    directory = Path(directory)
+    paths = {split: directory / f"{split}.hdf5" for split in SPLITS}
+    with (
+        replacing(paths["train"]) as train,
+        replacing(paths["val"]) as val,
+        replacing(paths["test"]) as test,
+    ):
+        for split, part in zip(SPLITS, (train, val, test), strict=True):
+            _write_split(part, table[table["split"] == split], sources, scaling, patch_size)
+    return paths
+
+
+def _read_table(csv):
+    if not csv.is_file():
+        raise InputError(f"no table at {csv}")
+    try:
+        table = pd.read_csv(csv, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    except (ValueError, pd.errors.ParserError) as error:
+        raise InputError(f"{csv} is not a table of comma-separated values: {error}") from None
+    missing = [column for column in FIXED_COLUMNS if column not in table]
+    if missing:
+        raise InputError(
+            f"{csv} has no column {missing[0]!r}; expected tile, region, split, one column per "
+            f"source, groundtruth; found {', '.join(table)}"
+        )
+    sources = [column for column in table if column not in FIXED_COLUMNS]
+    if not sources:
+        raise InputError(f"{csv} names no source; add a column such as 'optical' with paths")
+    for column in (*FIXED_COLUMNS, *sources):
+        if (table[column].str.strip() == "").any():
+            tile = table.loc[table[column].str.strip() == "", "tile"].iloc[0]
+            raise InputError(f"{csv}: tile {tile!r} lacks {column!r}")
+    for tile in table["tile"]:
+        if not re.fullmatch(r"[\w.-]+", tile):
+            raise InputError(f"{csv}: tile name {tile!r} may hold only letters, digits and _ . -")
+    if table["tile"].duplicated().any():
+        raise InputError(f"{csv}: tile {table['tile'][table['tile'].duplicated()].iloc[0]!r} twice")
+    unknown = set(table["split"]) - set(SPLITS)
+    if unknown:
+        raise InputError(f"{csv}: unknown split {sorted(unknown)[0]!r}; use train, val or test")
+    for split in SPLITS:
+        if split not in set(table["split"]):
+            raise InputError(f"{csv}: the split {split!r} is empty; give it at least one tile")
+    for column in ("groundtruth", *sources):
+        table[column] = [_inside(csv, path) for path in table[column]]
+    return table
+
+
+def _inside(csv, path):
+    """Return the full path of a table's entry, which must lie in the table's folder."""
+    folder = csv.resolve().parent
+    full = (folder / path).resolve()
+    if "://" in path or path.startswith("/vsi") or not full.is_relative_to(folder):
+        raise InputError(f"{csv}: {path} leaves the folder of the table; keep tiles beside it")
+    return full
+
+
+def _read_tile(row, sources):
+    """Return label and sources of a table's row, on one grid, and check them."""
+    label = read_raster(row["groundtruth"])
+    if label.sizes["band"] != 1 or not np.isin(label, (0, 1, np.nan)).all() and not _binary(label):
+        raise InputError(f"{row['groundtruth']}: labels must be one band of 0 and 1 (glacier)")
+    arrays = {source: read_raster(row[source]) for source in sources}
+    for source, array in arrays.items():
+        if _grid(array) != _grid(label):
+            raise InputError(
+                f"tile {row['tile']}: {row[source]} has the grid {_describe(array)}, the "
+                f"groundtruth {_describe(label)}; warp them to one grid"
+            )
+    return label, arrays
+
+
+def _binary(label):
+    values = label.values[np.isfinite(label.values)]
+    return np.isin(values, (0, 1)).all()
+
+
+def _grid(array):
+    return array.shape[:2], array.rio.crs, array.rio.transform().to_gdal()
+
+
+def _describe(array):
+    height, width = array.shape[:2]
+    crs = array.rio.crs.to_string() if array.rio.crs else "no CRS"
+    return f"{height}x{width} at {tuple(array.rio.transform())[:6]} in {crs}"
+
+
+def _training_scaling(table, sources):
+    """Return per source the 1st and 99th percentile of each band over the training split."""
+    rows = table[table["split"] == "train"]
+    share = max(1000, SAMPLE // len(rows))
+    samples = {source: [] for source in sources}
+    for _, row in progress(rows.iterrows(), total=len(rows), description="statistics"):
+        for source, array in _read_tile(row, sources)[1].items():
+            pixels = array.values.reshape(-1, array.sizes["band"])
+            samples[source].append(pixels[:: max(1, len(pixels) // share)])
+    return {source: _percentiles(source, tiles) for source, tiles in samples.items()}
+
+
+def _percentiles(source, tiles):
+    bands = {tile.shape[1] for tile in tiles}
+    if len(bands) > 1:
+        raise InputError(
+            f"{source!r} has {min(bands)} bands in some tiles and {max(bands)} in others"
+        )
+    pixels = np.concatenate(tiles)
+    if np.isnan(pixels).all(axis=0).any():
+        raise InputError(f"{source!r} has a band without any data in the training split")
+    low, high = np.nanpercentile(pixels, (1, 99), axis=0)
+    if (low == high).any():
+        band = int(np.flatnonzero(low == high)[0])
+        raise InputError(
+            f"band {band + 1} of {source!r} is {low[band]} all over the training split"
+        )
+    return {"low": low.tolist(), "high": high.tolist()}
+
+
+def _write_split(path, rows, sources, scaling, patch_size):
+    with h5py.File(path, "w") as file:
+        file.attrs["scaling"] = json.dumps(scaling)
+        file.attrs["software"] = f"glavitu {__version__}"
+        for _, row in progress(rows.iterrows(), total=len(rows), description=rows["split"].iloc[0]):
+            label, arrays = _read_tile(row, sources)
+            _check_bands(row, arrays, scaling)
+            tile, attributes = _prepare(label, arrays, scaling, patch_size)
+            write_tile(file, row["tile"], tile, attributes | {"region": row["region"]})
+
+
+def _check_bands(row, arrays, scaling):
+    for source, array in arrays.items():
+        bands, expected = array.sizes["band"], len(scaling[source]["low"])
+        if bands != expected:
+            raise InputError(f"{row[source]} has {bands} band(s), the training split {expected}")
+
+
+def _prepare(label, arrays, scaling, patch_size):
+    """Return the arrays of a tile as they are stored, and its attributes."""
+    valid = np.isfinite(label.values[..., 0])
+    for array in arrays.values():
+        valid &= np.isfinite(array.values).all(axis=-1)
+    glacier = label.values[..., 0] == 1
+    stored = {source: scale(array.values, **scaling[source]) for source, array in arrays.items()}
+    stored["groundtruth"] = np.stack([valid & ~glacier, valid & glacier], -1).astype(np.float32)
+    pads = [max(0, -(-(patch_size - side) // 2)) for side in valid.shape]
+    stored = {
+        name: np.pad(array, [(pads[0],) * 2, (pads[1],) * 2, (0, 0)])
+        for name, array in stored.items()
+    }
+    transform = label.rio.transform()
+    transform *= transform.translation(-pads[1], -pads[0])
+    attributes = {
+        "padding_height": pads[0],
+        "padding_width": pads[1],
+        "transform": tuple(transform)[:6],
+    }
+    if label.rio.crs:
+        attributes["crs"] = label.rio.crs.to_string()
+    return stored, attributes
+
+
+def scale(array, low, high):
+    """Scale bands linearly so that `low` becomes 0 and `high` 1; missing values become 0."""
+    low, high = np.asarray(low), np.asarray(high)
+    return np.nan_to_num((array - low) / (high - low)).astype(np.float32)
+
+
+def to_dataarray(values, transform, crs, *, nodata=None):
+    """Return values (band, y, x) as a georeferenced `xarray.DataArray` ready to be written."""
+    array = xr.DataArray(values, dims=("band", "y", "x"))
+    array = array.rio.write_transform(rasterio.Affine(*transform)).rio.write_crs(crs)
+    return array if nodata is None else array.rio.write_nodata(nodata)

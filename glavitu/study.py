@@ -1,0 +1,149 @@
+"""The study from data to figures: the notebooks, run in order by papermill."""
+
+import hashlib
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+import click
+import nbformat
+
+from glavitu import __version__
+from glavitu.errors import InputError
+from glavitu.files import replacing
+from glavitu.profiles import load_profile
+from glavitu.provenance import fingerprint
+from glavitu.tiles import SPLITS, find_split
+
+NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
+
+
+class StudyError(Exception):
+    """A notebook that failed: says which, in which cell, and why."""
+
+
+def run_study(profile="demo", *, data=None, out=None, seed=None):
+    """Run the notebooks in order, 02 and 03 once per architecture; skip what is up to date.
+
+    Parameters
+    ----------
+    profile : str, Path or Profile
+        The parameters of the study.
+    data : str or Path, optional
+        Folder of the tile files, by default the profile's, made there if it can be.
+    out : str or Path, optional
+        Folder for all that comes out, by default ``runs/PROFILE``.
+    seed : int, optional
+        Instead of the profile's.
+
+    Raises
+    ------
+    StudyError
+        When a notebook fails.
+    """
+    name = str(profile)
+    profile = load_profile(profile).with_changes(seed=seed)
+    data, out = (folder.absolute() for folder in default_folders(profile, data, out))
+    ensure_data(profile, data)
+    if name.endswith((".yaml", ".yml")):
+        name = str(Path(name).absolute())
+    parameters = {"profile": name, "data": str(data), "out": str(out), "seed": profile.seed}
+    key = _digest(
+        __version__,
+        json.dumps(profile.as_dict(), sort_keys=True),
+        *(fingerprint(find_split(data, split)) for split in SPLITS),
+    )
+    for notebook, more, results in _steps(profile.architectures, out):
+        source = NOTEBOOKS / f"{notebook}.ipynb"
+        target = out / "notebooks" / ("_".join([notebook, *more.values()]) + ".ipynb")
+        key = _digest(key, source.read_text(encoding="utf-8"), *more.values())
+        if _key_of(target) == key and all(path.exists() for path in results):
+            click.echo(f"{target.stem}: up to date")
+            continue
+        started = time.perf_counter()
+        click.echo(f"{target.stem}:")
+        _execute(source, target, parameters | more, key)
+        click.echo(f"{target.stem}: done in {time.perf_counter() - started:.0f} s")
+    click.echo(f"results: {out / 'results.md'}, figures: {out / 'figures'}")
+
+
+def default_folders(profile, data, out):
+    """Return the folders of the data and of the results; empty means the profile's.
+
+    From the folder of the notebooks, relative defaults are below the project's.
+    """
+    here = Path.cwd()
+    base = here.parent if here == NOTEBOOKS else here
+    return (
+        Path(data) if data else base / profile.data,
+        Path(out) if out else base / "runs" / profile.name,
+    )
+
+
+def ensure_data(profile, data=None):
+    """Return the folder of a profile's data; make it where it is missing and can be made."""
+    data = Path(data or profile.data)
+    if data.exists() or not profile.demo_data:
+        for split in SPLITS:
+            find_split(data, split)
+        return data
+    from glavitu.demo_data import make_demo_data
+
+    return make_demo_data(data, **profile.demo_data)
+
+
+def _steps(architectures, out):
+    """Yield notebook, parameters beyond the common ones, and the files it must leave."""
+    yield "01_data_exploration", {}, []
+    for name in architectures:
+        weights, scores = out / f"weights/{name}.weights.h5", out / f"predictions/{name}/scores.csv"
+        yield "02_train", {"architecture": name}, [weights, weights.parent / f"{name}.json"]
+        yield "03_test", {"architecture": name}, [scores]
+    yield "04_results", {}, [out / "results.csv", out / "results.json"]
+
+
+def _execute(source, target, parameters, key):
+    import papermill
+    from papermill.exceptions import PapermillExecutionError
+
+    os.environ.setdefault("JUPYTER_PREFER_ENV_PATH", "1")  # this environment's kernel, not a user's
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        papermill.execute_notebook(
+            source,
+            target,
+            parameters,
+            kernel_name="python3",
+            progress_bar=False,
+            stdout_file=sys.stdout,
+            stderr_file=sys.stderr,
+            cwd=str(NOTEBOOKS),
+            extra_arguments=["--log-level=ERROR"],
+        )
+    except PapermillExecutionError as error:
+        message = (
+            f"{target.stem} stopped in cell {error.exec_count}: {error.ename}: {error.evalue} "
+            f"(see {target})"
+        )
+        kind = InputError if error.ename == "InputError" else StudyError
+        raise kind(" ".join(message.split())) from None
+    notebook = nbformat.read(target, as_version=4)
+    notebook.metadata["glavitu"] = {"key": key}
+    with replacing(target) as part:
+        nbformat.write(notebook, part)
+
+
+def _key_of(target):
+    """Return the key that a notebook executed to its end carries."""
+    if not target.exists():
+        return None
+    try:
+        return nbformat.read(target, as_version=4).metadata.get("glavitu", {}).get("key")
+    except (nbformat.reader.NotJSONError, json.JSONDecodeError):
+        return None
+
+
+def _digest(*texts):
+    return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:16]

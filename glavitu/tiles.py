@@ -1,0 +1,244 @@
+"""HDF5 tile files <-> xarray, in the layout of the published data (DESIGN, section 4).
+
+A file holds one group per tile; a group holds one array (y, x, band) per source and the one-hot
+label. Files are plain HDF5: no dimension scales, any float type, chunking and compression.
+"""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import h5py
+import numpy as np
+import xarray as xr
+from xarray.backends import BackendArray, CachingFileManager
+from xarray.core import indexing
+
+from glavitu.errors import InputError
+
+SPLITS = ("train", "val", "test")
+UNLABELLED = 255  # in maps of classes
+LABELS = ("groundtruth", "outlines")  # the paper's name and the successor study's
+
+
+def open_tiles(path):
+    """Open an HDF5 tile file lazily.
+
+    Parameters
+    ----------
+    path : str or Path
+        A file in the published layout.
+
+    Returns
+    -------
+    Tiles
+        Mapping of tile name to lazy `xarray.Dataset`; nothing but the headers is read.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, is not HDF5 or holds no tiles.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise InputError(f"no tile file at {path}; expected HDF5 with one group per tile")
+    try:
+        return Tiles(h5py.File(path, "r"))
+    except OSError:
+        raise InputError(f"{path} is not an HDF5 file (or is cut short)") from None
+
+
+def find_split(data, split):
+    """Return the file of a split in the folder `data`: ``test.hdf5`` or ``test_ps384_….hdf5``."""
+    data = Path(data)
+    if not data.is_dir():
+        raise InputError(f"no data folder at {data}; see the README for how to make or get one")
+    found = [data / f"{split}.hdf5", *sorted(data.glob(f"{split}_*.hdf5"))]
+    found = [path for path in found if path.exists()]
+    if not found:
+        raise InputError(f"{data} has no {split}.hdf5 (or {split}_*.hdf5)")
+    return found[0]
+
+
+class Tiles(Mapping):
+    """The tiles of one HDF5 file: name -> lazy `xarray.Dataset`.
+
+    A dataset has one variable per source with dimensions ``(y, x, <source>_band)``, ``groundtruth``
+    with ``(y, x, class)``, coordinates and CRS where the file has them, and the attributes `tile`,
+    `region`, `padding_height` and `padding_width`.
+    """
+
+    def __init__(self, file):
+        self._file = file
+        links = {name: file.get(name, getlink=True) for name in file}
+        if outside := [name for name, link in links.items() if not isinstance(link, h5py.HardLink)]:
+            raise InputError(f"{file.filename}: {outside[0]} is a link; tiles must be stored whole")
+        self._names = [name for name in links if isinstance(file[name], h5py.Group)]
+        if not self._names:
+            raise InputError(f"{file.filename} holds no tiles; expected one group per tile")
+        self._variables = {name: _variables(file, name) for name in self._names}
+        self._manager = CachingFileManager(h5py.File, file.filename, mode="r")
+
+    def __iter__(self):
+        return iter(self._names)
+
+    def __len__(self):
+        return len(self._names)
+
+    def __getitem__(self, name):
+        """Return one tile, lazily."""
+        variables = {
+            variable: (
+                ("y", "x", _band(variable)),
+                indexing.LazilyIndexedArray(_LazyArray(self._manager, array)),
+            )
+            for variable, array in self._variables[name].items()
+        }
+        attributes = _plain(self._file[name].attrs)
+        attributes |= {
+            "tile": name,
+            "region": self.region(name),
+            "padding_height": self.padding(name)[0],
+            "padding_width": self.padding(name)[1],
+        }
+        return _georeference(xr.Dataset(variables, attrs=attributes))
+
+    def __repr__(self):
+        sources = ", ".join(f"{source} ({bands})" for source, bands in self.sources.items())
+        return f"<Tiles {self.path.name}: {len(self)} tiles, {sources}>"
+
+    @property
+    def path(self):
+        """Path of the file."""
+        return Path(self._file.filename)
+
+    @property
+    def attrs(self):
+        """Attributes of the file: how the sources were scaled, where it was made by us."""
+        return _plain(self._file.attrs)
+
+    @property
+    def sources(self):
+        """Source name -> number of bands, over all tiles of the file."""
+        return {
+            source: array.shape[2]
+            for variables in self._variables.values()
+            for source, array in variables.items()
+            if source != "groundtruth"
+        }
+
+    def region(self, name):
+        """Region of a tile: its attribute, or the letters of its name before the first ``-``."""
+        if "region" in self._file[name].attrs:
+            return str(_plain(self._file[name].attrs)["region"])
+        return re.sub(r"[^A-Za-z]", "", name.split("-")[0]) or name
+
+    def shape(self, name):
+        """Height and width of a tile in pixels, padding included."""
+        return next(iter(self._variables[name].values())).shape[:2]
+
+    def padding(self, name):
+        """Rows at the top and bottom, and columns at the left and right, that are padding."""
+        attributes = self._file[name].attrs
+        return tuple(int(attributes.get(f"padding_{side}", 0)) for side in ("height", "width"))
+
+    def read(self, name, variable, window=(slice(None), slice(None))):
+        """Read a window of one variable as float32 (y, x, band), bypassing xarray for speed."""
+        array = self._variables[name][variable]
+        return array[window].astype(np.float32, copy=False)
+
+    def check(self, inputs, patch_size=1, *, labelled=True):
+        """Raise `InputError` unless each tile has the sources `inputs`, a label and the size."""
+        for name, variables in self._variables.items():
+            where = f"{self.path}: tile {name}"
+            if labelled and "groundtruth" not in variables:
+                raise InputError(f"{where} has no label ({' or '.join(LABELS)})")
+            for source, bands in inputs.items():
+                if source not in variables:
+                    raise InputError(
+                        f"{where} has no {source!r}, only {', '.join(variables)}; choose sources "
+                        "that every tile has"
+                    )
+                if variables[source].shape[2] != bands:
+                    raise InputError(
+                        f"{where}: {source!r} has {variables[source].shape[2]} band(s), expected "
+                        f"{bands}"
+                    )
+            height, width = self.shape(name)
+            if min(height, width) < patch_size:
+                raise InputError(
+                    f"{where} is {height}x{width} pixels, smaller than the patch of {patch_size}; "
+                    "choose a smaller patch_size or pad the tiles"
+                )
+
+
+class _LazyArray(BackendArray):
+    """An HDF5 dataset as xarray's lazily indexed array; a copy opens the file anew."""
+
+    def __init__(self, manager, array):
+        self.manager = manager
+        self.name = array.name
+        self.shape = array.shape
+        self.dtype = array.dtype
+
+    def __getitem__(self, key):
+        return indexing.explicit_indexing_adapter(
+            key, self.shape, indexing.IndexingSupport.BASIC, self._read
+        )
+
+    def _read(self, key):
+        with self.manager.acquire_context() as file:
+            return file[self.name][key]
+
+
+def _variables(file, name):
+    """Return the arrays of a tile by name, the label as ``groundtruth``, after checking them."""
+    group, variables = file[name], {}
+    for key in group:
+        if not isinstance(group.get(key, getlink=True), h5py.HardLink):
+            raise InputError(f"{file.filename}: {name}/{key} is a link; tiles must be stored whole")
+        array = group[key]
+        if isinstance(array, h5py.Dataset) and array.ndim == 3:
+            variables["groundtruth" if key in LABELS else key] = array
+    if not variables:
+        raise InputError(f"{file.filename}: {name} holds no (y, x, band) arrays; not a tile file")
+    if len({array.shape[:2] for array in variables.values()}) > 1:
+        sizes = ", ".join(f"{key} {array.shape[:2]}" for key, array in variables.items())
+        raise InputError(f"{file.filename}: tile {name} has arrays of different sizes: {sizes}")
+    return variables
+
+
+def _band(variable):
+    return "class" if variable == "groundtruth" else f"{variable}_band"
+
+
+def _plain(attributes):
+    """Return HDF5 attributes as Python numbers, strings and lists."""
+    values = {
+        key: value.tolist() if hasattr(value, "tolist") else value
+        for key, value in attributes.items()
+    }
+    return {key: v.decode() if isinstance(v, bytes) else v for key, v in values.items()}
+
+
+def _georeference(tile):
+    """Add pixel-centre coordinates and the CRS from the attributes `transform` and `crs`."""
+    if "transform" not in tile.attrs:
+        return tile
+    a, _, c, _, e, f = tile.attrs["transform"]
+    tile = tile.assign_coords(
+        x=c + a * (np.arange(tile.sizes["x"]) + 0.5), y=f + e * (np.arange(tile.sizes["y"]) + 0.5)
+    )
+    if "crs" in tile.attrs:
+        import rioxarray  # noqa: F401  registers .rio; slow to import, and not always needed
+
+        tile = tile.rio.write_crs(tile.attrs["crs"])
+    return tile
+
+
+def write_tile(file, name, arrays, attributes):
+    """Write one tile to an open `h5py.File`: arrays (y, x, band) by variable, and attributes."""
+    group = file.create_group(name)
+    for variable, array in arrays.items():
+        group.create_dataset(variable, data=array)
+    group.attrs.update(attributes)

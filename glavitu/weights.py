@@ -1,0 +1,143 @@
+"""Load weights: our own `.weights.h5` files (Keras 3) and the published ones (Keras 2 `.h5`).
+
+Every shape is checked before the first weight is set, so a file that does not fit leaves the model
+as it was.
+"""
+
+import re
+from collections import Counter
+from pathlib import Path
+
+import h5py
+
+from glavitu.errors import InputError
+
+# The layers of a published file that hold weights, in the file's order, as the prefixes of our
+# layers' names. Within each, a file lists trainable weights in creation order, then the others.
+PUBLISHED_STAGES = {
+    "setr": [("fusion_",), ("setr_",)],
+    "resunet": [("fusion_",), ("resunet_", "output")],
+    "transunet": [("fusion_",), ("encoder_",), ("vit_",), ("bottom_",), ("decoder_",), ("output",)],
+    "glavitu": [("fusion_",), ("setr_",), ("resunet_",), ("deepsupervision",), ("output",)],
+}
+
+
+def load_weights(model, path):
+    """Load the weights at `path` into `model`; the file's content decides how it is read.
+
+    Parameters
+    ----------
+    model : keras.Model
+        A network made by `build_model`, with the sizes and sources the file was written for.
+    path : str or Path
+        A file written by ``model.save_weights("….weights.h5")`` (Keras 3) or a pretrained file of
+        the paper's authors (Keras 2).
+
+    Raises
+    ------
+    InputError
+        If the file is no weight file or does not fit; names the first layer that does not fit.
+    """
+    path = Path(path)
+    try:
+        file = h5py.File(path, "r")
+    except FileNotFoundError:
+        raise InputError(f"no weights at {path}; train first, or name another file") from None
+    except OSError:
+        raise InputError(f"{path} is not an HDF5 weight file (or is cut short)") from None
+    with file:
+        if "layer_names" in file.attrs:
+            _load_published(model, file)
+            return
+        if "layers" not in file:
+            raise InputError(f"{path} is HDF5 but holds no Keras weights")
+        _check_keras3(model, file)
+    model.load_weights(path)
+
+
+def _load_published(model, file):
+    weights = _published_order(model, _names(file.attrs["layer_names"]))
+    stored = [
+        (f"{layer}/{name}", file[layer][name])
+        for layer in _names(file.attrs["layer_names"])
+        for name in _names(file[layer].attrs.get("weight_names", []))
+    ]
+    for weight, (name, dataset) in zip(weights, stored, strict=False):
+        _check_shape(model, file, weight.path, tuple(weight.shape), name, dataset.shape)
+    if len(weights) != len(stored):
+        more, surplus = ("file", stored) if len(stored) > len(weights) else ("model", weights)
+        first = surplus[min(len(weights), len(stored))]
+        raise InputError(
+            f"{file.filename} does not fit {model.name}: it has {len(stored)} weights, the model "
+            f"{len(weights)}; the first that only the {more} has is "
+            f"{first[0] if more == 'file' else first.path}"
+        )
+    for weight, (_, dataset) in zip(weights, stored, strict=True):
+        weight.assign(dataset[()])
+
+
+def _published_order(model, file_layers):
+    """Return the model's weights in the order of a published file."""
+    if model.name not in PUBLISHED_STAGES:
+        raise InputError(f"no published weights exist for {model.name}")
+    sources = list(model.input)
+    if set(sources) <= set(file_layers):
+        sources.sort(key=file_layers.index)
+    weights = []
+    for prefixes in PUBLISHED_STAGES[model.name]:
+        layers = [layer for layer in model.layers if layer.name.startswith(prefixes)]
+        if prefixes == ("fusion_",):
+            # Keras orders parallel branches layer by layer, the published Fusion branch by branch.
+            layers = [x for s in sources for x in layers if x.name.startswith(f"fusion_{s}_")]
+        weights += [w for layer in layers for w in layer.trainable_weights]
+        weights += [w for layer in layers for w in layer.non_trainable_weights]
+    return weights
+
+
+def _check_keras3(model, file):
+    """Compare the shapes in each layer's group of a Keras 3 file with the model's."""
+    stored = {key: _shapes_below(group) for key, group in file["layers"].items()}
+    counts = Counter()
+    for layer in model.layers:
+        key = _snake_case(type(layer).__name__)
+        counts[key] += 1
+        key += f"_{counts[key] - 1}" if counts[key] > 1 else ""
+        expected = sorted(tuple(w.shape) for w in layer.weights)
+        found = stored.pop(key, [])
+        if expected != found:
+            _check_shape(model, file, layer.name, expected, key, found)
+    surplus = [key for key, shapes in stored.items() if shapes]
+    if surplus:
+        raise InputError(
+            f"{file.filename} does not fit {model.name}: it has a layer {surplus[0]} that the "
+            "model has not"
+        )
+
+
+def _check_shape(model, file, layer, expected, name, found):
+    if expected != found:
+        raise InputError(
+            f"{file.filename} does not fit {model.name}: layer {layer} expects {expected}, the "
+            f"file has {found or 'nothing'} in {name}; build the model with the sizes and sources "
+            "the file was written for"
+        )
+
+
+def _shapes_below(group):
+    shapes = []
+    group.visititems(
+        lambda name, item: (
+            shapes.append(item.shape)
+            if isinstance(item, h5py.Dataset) and "seed_generator" not in name
+            else None
+        )
+    )
+    return sorted(shapes)
+
+
+def _snake_case(name):
+    return re.sub(r"([a-z])([A-Z])", r"\1_\2", re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", name)).lower()
+
+
+def _names(values):
+    return [v.decode() if isinstance(v, bytes) else str(v) for v in values]
