@@ -5,6 +5,14 @@ import sys
 from tqdm import tqdm
 
 
+def say(text):
+    """Print a line between the drawings of a bar."""
+    if sys.stderr.isatty():
+        tqdm.write(text)
+    else:
+        print(text, flush=True)
+
+
 def progress(iterable=None, *, description, total=None, initial=0, unit="tile"):
     """Wrap an iterable in a bar on stderr, drawn rarely where that is no terminal."""
     live = sys.stderr.isatty()

@@ -226,12 +226,11 @@ def _prepare(label, arrays, scaling, patch_size):
         name: np.pad(array, [(pads[0],) * 2, (pads[1],) * 2, (0, 0)])
         for name, array in stored.items()
     }
-    transform = label.rio.transform()
-    transform *= transform.translation(-pads[1], -pads[0])
+    a, _, c, _, e, f = tuple(label.rio.transform())[:6]
     attributes = {
         "padding_height": pads[0],
         "padding_width": pads[1],
-        "transform": tuple(transform)[:6],
+        "transform": (a, 0.0, c - a * pads[1], 0.0, e, f - e * pads[0]),
     }
     if label.rio.crs:
         attributes["crs"] = label.rio.crs.to_string()

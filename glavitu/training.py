@@ -15,7 +15,7 @@ from glavitu.metrics import focal_loss, training_metrics
 from glavitu.models import build_model, default_sizes
 from glavitu.patches import PatchSequence
 from glavitu.profiles import load_profile
-from glavitu.progress import progress
+from glavitu.progress import progress, say
 from glavitu.provenance import fingerprint, provenance
 from glavitu.schedule import plateau, warm_up
 from glavitu.tiles import find_split, open_tiles
@@ -266,7 +266,7 @@ class Recipe(keras.callbacks.Callback):
                 inference.save_weights(part)
         self._write_checkpoint()
         self._write_log()
-        self.bar.write(self._describe(row))
+        say(self._describe(row))
         self.model.stop_training = self.state.stop
 
     def on_train_end(self, logs=None):

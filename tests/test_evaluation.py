@@ -1,0 +1,63 @@
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+from sklearn import metrics
+
+from glavitu import InputError, pool, score
+from glavitu.evaluation import summarise
+
+
+def prediction(truth, found, tile="A-0", region="A"):
+    variables = {"groundtruth": truth, "glacier": found}
+    variables = {name: (("y", "x"), np.asarray(v, np.uint8)) for name, v in variables.items()}
+    return xr.Dataset(variables, attrs={"tile": tile, "region": region})
+
+
+def test_pixels_are_counted_without_the_unlabelled():
+    scores = score([prediction([[1, 1, 0, 0, 255]], [[1, 0, 1, 0, 1]])])
+    assert scores.loc[0, ["tp", "tn", "fp", "fn"]].tolist() == [1, 1, 1, 1]
+    # IoU 1 / (1 + 1 + 1), F1 2 / (2 + 1 + 1)
+    assert scores.loc[0, ["IoU", "F1"]].tolist() == pytest.approx([1 / 3, 1 / 2])
+
+
+def test_pooled_scores_agree_with_scikit_learn():
+    rng = np.random.default_rng(0)
+    truths, founds = rng.integers(0, 2, (2, 5, 9, 9))
+    pairs = enumerate(zip(truths, founds, strict=True))
+    pooled = pool(score(prediction(t, f, tile=f"A-{i}") for i, (t, f) in pairs)).iloc[0]
+    truth, found = truths.ravel(), founds.ravel()
+    for name, function in [
+        ("IoU", metrics.jaccard_score),
+        ("F1", metrics.f1_score),
+        ("precision", metrics.precision_score),
+        ("recall", metrics.recall_score),
+        ("accuracy", metrics.accuracy_score),
+    ]:
+        assert pooled[name] == pytest.approx(function(truth, found))
+
+
+def test_a_region_without_glacier_has_no_iou_and_does_not_count_in_the_mean():
+    scores = score(
+        [prediction([[1, 0]], [[1, 1]]), prediction([[0, 0]], [[0, 0]], "B-0", "B")],
+    )
+    assert np.isnan(pool(scores).set_index("region").loc["B", "IoU"])
+    assert summarise(scores)["mean"] == 0.5
+
+
+def test_mean_and_deviation_are_over_regions_and_pooled_over_pixels():
+    counts = pd.DataFrame(
+        {"region": ["A", "A", "B"], "tp": [1, 1, 1], "tn": 0, "fp": [0, 2, 0], "fn": [0, 0, 3]}
+    )
+    # A: 2 / 4, B: 1 / 4; all: 3 / 8
+    assert summarise(counts) == {"mean": 0.375, "std": 0.125, "pooled": 0.375}
+
+
+def test_counts_do_not_overflow():
+    counts = pd.DataFrame({"region": "A", "tp": [10**10] * 3, "tn": 0, "fp": 0, "fn": 10**10})
+    assert pool(counts).iloc[0]["tp"] == 3 * 10**10
+
+
+def test_predictions_without_label_are_refused():
+    with pytest.raises(InputError, match="tile A-0 has no groundtruth"):
+        score([prediction([[1]], [[1]]).drop_vars("groundtruth")])

@@ -1,0 +1,80 @@
+"""One battery for all networks."""
+
+import numpy as np
+import pytest
+from conftest import TINY_SIZES
+
+from glavitu import InputError, build_model
+from glavitu.models import NETWORKS
+
+PUBLISHED = {
+    "setr": 101_743_362,
+    "resunet": 32_608_386,
+    "transunet": 8_918_530,
+    "glavitu": 10_054_084,
+}
+each_network = pytest.mark.parametrize("architecture", NETWORKS)
+
+
+@each_network
+def test_published_size_has_the_published_number_of_parameters(architecture):
+    assert build_model(architecture).count_params() == PUBLISHED[architecture]
+
+
+@each_network
+@pytest.mark.parametrize(
+    "inputs", [{"x": 1}, {"optical": 4, "thermal": 1}, {"a": 2, "b": 3, "c": 1}]
+)
+def test_any_sources_give_probabilities_for_every_pixel(architecture, inputs):
+    model = build_model(architecture, inputs=inputs, patch_size=32, **TINY_SIZES[architecture])
+    rng = np.random.default_rng(0)
+    batch = {s: rng.random((2, 32, 32, bands), dtype=np.float32) for s, bands in inputs.items()}
+    heads = model.predict_on_batch(batch)
+    assert set(heads) == {"output", "deepsupervision"} if architecture == "glavitu" else {"output"}
+    for probabilities in heads.values():
+        assert probabilities.shape == (2, 32, 32, 2)
+        assert np.allclose(probabilities.sum(-1), 1, atol=1e-5)
+
+
+@each_network
+def test_every_source_changes_the_answer(architecture):
+    model = build_model(
+        architecture, inputs={"optical": 3, "sar": 2}, patch_size=32, **TINY_SIZES[architecture]
+    )
+    rng = np.random.default_rng(0)
+    batch = {"optical": rng.random((1, 32, 32, 3)), "sar": rng.random((1, 32, 32, 2))}
+    before = model.predict_on_batch(batch)["output"]
+    for source in batch:
+        changed = batch | {source: batch[source] + 1}
+        assert not np.allclose(model.predict_on_batch(changed)["output"], before, atol=1e-6)
+
+
+@each_network
+def test_classes_can_be_more_than_two(architecture):
+    sizes = TINY_SIZES[architecture] | {"classes": 5}
+    assert build_model(architecture, patch_size=32, **sizes).output["output"].shape[-1] == 5
+
+
+@pytest.mark.parametrize("vit_patch", [4, 8, 16, 32])
+def test_patches_of_the_transformer_can_have_another_size(vit_patch):
+    model = build_model("setr", patch_size=64, **TINY_SIZES["setr"], vit_patch=vit_patch)
+    assert model.output["output"].shape == (None, 64, 64, 2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"architecture": "unet"}, "unknown architecture 'unet'; known: setr, resunet"),
+        ({"architecture": "resunet", "widht": 3}, "resunet has no size 'widht'"),
+        ({"architecture": "resunet", "inputs": {}}, "at least one source"),
+        ({"architecture": "resunet", "inputs": {"optical": 0}}, "1 band or more"),
+        ({"architecture": "setr", "embed_dim": 10, "heads": 4}, "not a multiple of heads"),
+        ({"architecture": "setr", "vit_patch": 3}, "vit_patch 3 is not"),
+        ({"architecture": "resunet", "patch_size": 40}, "multiple of 16, not 40"),
+        ({"architecture": "transunet", "patch_size": 24}, "multiple of 16, not 24"),
+        ({"architecture": "glavitu", "patch_size": 0}, "multiple of 16, not 0"),
+    ],
+)
+def test_sizes_that_cannot_be_are_refused(arguments, message):
+    with pytest.raises(InputError, match=message):
+        build_model(**arguments)

@@ -1,0 +1,140 @@
+import h5py
+import numpy as np
+import pytest
+from conftest import make_tile_arrays
+from hypothesis import given
+from hypothesis import strategies as st
+
+from glavitu import open_tiles
+from glavitu.patches import (
+    Patch,
+    PatchSequence,
+    augment,
+    batches_per_epoch,
+    grid_patches,
+    random_patches,
+    resize,
+)
+from glavitu.tiles import write_tile
+
+
+def test_grid_patches_are_consecutive_and_leave_the_rest_out():
+    # 40 x 36 pixels hold 2 x 2 whole patches of 16; the rest of 8 and 4 is left out
+    assert grid_patches({"A": (40, 36)}, 16) == [
+        Patch("A", 0, 0),
+        Patch("A", 0, 16),
+        Patch("A", 16, 0),
+        Patch("A", 16, 16),
+    ]
+
+
+def test_an_epoch_is_twice_the_whole_patches_over_the_batch_size():
+    # N = 2*3 + 1*1 = 7 whole patches; 2 * floor(7 / 3) = 4 batches
+    assert batches_per_epoch({"A": (20, 30), "B": (19, 10)}, 10, 3) == 4
+    assert batches_per_epoch({"A": (10, 10)}, 10, 8) == 1
+
+
+@given(st.integers(8, 40), st.integers(8, 40), st.integers(0, 99))
+def test_random_patches_lie_within_their_tile(height, width, seed):
+    rng = np.random.default_rng(seed)
+    for patch in random_patches({"A": (height, width)}, 8, 20, rng):
+        assert 0 <= patch.row <= height - 8 and 0 <= patch.column <= width - 8
+
+
+def test_tiles_and_corners_are_drawn_uniformly():
+    rng = np.random.default_rng(0)
+    drawn = random_patches({"small": (10, 10), "large": (100, 100)}, 8, 6000, rng)
+    small = [patch for patch in drawn if patch.tile == "small"]
+    assert abs(len(small) / 6000 - 0.5) < 0.03  # by tile, not by area
+    rows = np.bincount([patch.row for patch in small]) / len(small)
+    assert np.allclose(rows, 1 / 3, atol=0.04)  # corners 0, 1 and 2
+
+
+def test_augmentation_is_the_same_for_all_arrays_and_keeps_their_shape():
+    rng = np.random.default_rng(0)
+    image = rng.random((16, 16, 1), dtype=np.float32)
+    for seed in range(50):
+        a, b = augment([image, np.concatenate([image] * 2, -1)], np.random.default_rng(seed))
+        assert a.shape == (16, 16, 1) and np.array_equal(a[..., 0], b[..., 1])
+
+
+def test_augmentation_happens_as_often_as_published():
+    image = np.arange(64, dtype=np.float32).reshape(8, 8, 1)
+    square = [augment([image], np.random.default_rng(seed))[0] for seed in range(4000)]
+    whole = [a for a in square if set(a.ravel()) == set(range(64))]
+    # no crop: p 0.5, and a crop of 80-100 % of 8 rounds to all 8 pixels in 0.0625 / 0.2 of cases
+    assert abs(len(whole) / 4000 - (0.5 + 0.5 * 0.3125)) < 0.03
+    # flips and rotations mix to each of the 8 symmetries with p 1/8
+    corners = [(a[0, 0, 0], a[0, 1, 0]) for a in whole]
+    share = np.array([corners.count(corner) for corner in set(corners)]) / len(whole)
+    assert len(share) == 8 and np.allclose(share, 1 / 8, atol=0.025)
+
+
+def test_resize_is_bilinear_between_pixel_centres():
+    # the centres of 4 pixels over 2: -0.25, 0.25, 0.75, 1.25 -> 0 and 1 at the edges
+    column = resize(np.array([[[0.0]], [[1.0]]], np.float32), 4)[:, 0, 0]
+    assert column.tolist() == [0, 0.25, 0.75, 1]
+
+
+@given(st.integers(1, 20), st.integers(1, 40))
+def test_resize_keeps_a_constant_constant_and_one_hot_sums_one(side, size):
+    assert np.allclose(resize(np.full((side, side, 2), 0.5, np.float32), size).sum(-1), 1)
+
+
+@pytest.fixture
+def tiles(tmp_path):
+    rng = np.random.default_rng(0)
+    with h5py.File(tmp_path / "a.hdf5", "w") as file:
+        for name in ("A-0", "B-1", "C-2"):
+            write_tile(file, name, make_tile_arrays(rng, 40, 36), {})
+    return open_tiles(tmp_path / "a.hdf5")
+
+
+def sequence(tiles, **options):
+    options = {"random": True, "seed": 3} | options
+    return PatchSequence(tiles, ["dem", "optical"], 16, 4, ("output", "deep"), **options)
+
+
+def test_a_batch_has_inputs_by_source_and_labels_and_weights_by_head(tiles):
+    inputs, labels, weights = sequence(tiles)[0]
+    assert {s: a.shape for s, a in inputs.items()} == {
+        "dem": (4, 16, 16, 2),
+        "optical": (4, 16, 16, 3),
+    }
+    assert labels["output"].shape == (4, 16, 16, 2) and weights["deep"].shape == (4, 16, 16)
+    assert all(a.dtype == np.float32 for d in (inputs, labels, weights) for a in d.values())
+
+
+def test_a_batch_is_a_function_of_seed_epoch_and_index(tiles):
+    first, again = sequence(tiles)[1], sequence(tiles, workers=1)[1]
+    assert np.array_equal(first[0]["optical"], again[0]["optical"])
+    for other in (sequence(tiles)[0], sequence(tiles, epoch=1)[1], sequence(tiles, seed=4)[1]):
+        assert not np.array_equal(first[0]["optical"], other[0]["optical"])
+
+
+def test_on_epoch_end_moves_to_the_next_epochs_batches(tiles):
+    training, later = sequence(tiles), sequence(tiles, epoch=1)
+    training.on_epoch_end()
+    assert np.array_equal(training[0][0]["dem"], later[0][0]["dem"])
+
+
+def test_validation_walks_over_every_patch_once_in_order(tiles):
+    validation = sequence(tiles, random=False)
+    # 3 tiles of 2 x 2 patches in batches of 4
+    assert len(validation) == 3
+    inputs, _, _ = validation[1]
+    assert np.array_equal(inputs["optical"][3], tiles.read("B-1", "optical", np.s_[16:32, 16:32]))
+
+
+def test_unlabelled_pixels_weigh_nothing_even_after_zooming(tmp_path):
+    arrays = make_tile_arrays(np.random.default_rng(0), 16, 16)
+    arrays["groundtruth"][:, :7] = 0
+    with h5py.File(tmp_path / "b.hdf5", "w") as file:
+        write_tile(file, "A-0", arrays, {})
+    tiles = open_tiles(tmp_path / "b.hdf5")
+    _, _, weights = sequence(tiles, random=False)[0]
+    assert weights["output"].sum() == 9 * 16
+    for index in range(20):
+        _, labels, weights = sequence(tiles)[index]
+        assert set(np.unique(weights["output"])) <= {0, 1}
+        assert np.allclose(labels["output"].sum(-1)[weights["output"] == 1], 1, atol=1e-3)

@@ -1,0 +1,158 @@
+import json
+
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import write_geotiff
+
+from glavitu import InputError, compile_tiles, open_tiles
+from glavitu.scenes import read_raster, scale
+
+
+def change(table, **columns):
+    """Rewrite the table with the first row's values changed."""
+    frame = pd.read_csv(table, dtype=str)
+    for column, value in columns.items():
+        frame.loc[0, column] = value
+    frame.to_csv(table, index=False)
+
+
+def test_scaling_maps_low_to_0_and_high_to_1_and_missing_to_0():
+    values = np.array([[10.0, 100.0], [20.0, 300.0], [np.nan, 200.0]])
+    # (20 - 10) / (20 - 10) = 1; (200 - 100) / (300 - 100) = 0.5
+    assert scale(values, [10, 100], [20, 300]).tolist() == [[0, 0], [1, 1], [0, 0.5]]
+
+
+def test_compiled_tiles_hold_the_scaled_rasters_and_where_they_lie(tile_table, tmp_path):
+    paths = compile_tiles(tile_table, tmp_path / "out", patch_size=16)
+    tiles = open_tiles(paths["train"])
+    scaling = json.loads(tiles.attrs["scaling"])
+    raster = read_raster(tile_table.parent / "optical_0.tif")
+    expected = scale(raster.values, **scaling["optical"])
+    assert np.array_equal(tiles["ALP-0"]["optical"], expected)
+    assert np.allclose(np.percentile(raster.values, 99, axis=(0, 1)), scaling["optical"]["high"])
+    assert tiles["ALP-0"].rio.crs.to_epsg() == 32632
+    assert tiles["ALP-0"].rio.bounds() == raster.rio.bounds()
+    assert tiles.region("ALP-0") == "ALP"
+
+
+def test_validation_and_test_are_scaled_with_the_training_split(tile_table, tmp_path):
+    paths = compile_tiles(tile_table, tmp_path / "out")
+    scalings = {open_tiles(path).attrs["scaling"] for path in paths.values()}
+    assert len(scalings) == 1
+
+
+def test_small_tiles_are_padded_alike_on_both_sides_and_unlabelled_there(tile_table, tmp_path):
+    tile = open_tiles(compile_tiles(tile_table, tmp_path / "out", patch_size=31)["test"])["ALP-2"]
+    # (31 - 20) / 2, rounded up, is 6 on each side: 32 rows and columns
+    assert (tile.attrs["padding_height"], tile.sizes["y"], tile.sizes["x"]) == (6, 32, 32)
+    label = tile["groundtruth"].values
+    assert label[:6].sum() == label[:, -6:].sum() == 0 and label[6:-6, 6:-6].sum() == 400
+    assert tile["x"].values[6] == 500_015  # the first pixel of the raster stays where it was
+
+
+def test_pixels_without_data_in_any_source_are_unlabelled(tile_table, tmp_path):
+    values = np.full((2, 20, 20), 7, np.int16)
+    values[:, 10:] = 9
+    values[0, 3, 4] = 0  # nodata
+    write_geotiff(tile_table.parent / "optical_0.tif", values)
+    tile = open_tiles(compile_tiles(tile_table, tmp_path / "out")["train"])["ALP-0"]
+    row, column = 3 + tile.attrs["padding_height"], 4 + tile.attrs["padding_width"]
+    assert tile["groundtruth"].values[row, column].tolist() == [0, 0]
+    assert tile["optical"].values[row, column, 0] == 0
+    assert tile["groundtruth"].values.sum() == 399
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"optical": "none.tif"}, "no raster at .*none.tif"),
+        ({"optical": "tiles.csv"}, "not a raster GDAL can read"),
+        ({"optical": "../../x.tif"}, "leaves the folder"),
+        ({"optical": "/vsicurl/http://x/y.tif"}, "leaves the folder"),
+        ({"optical": "http://x/y.tif"}, "leaves the folder"),
+        ({"optical": ""}, "tile 'ALP-0' lacks 'optical'"),
+        ({"tile": "ALP-1"}, "tile 'ALP-1' twice"),
+        ({"tile": "A/B"}, "may hold only letters"),
+        ({"split": "training"}, "unknown split 'training'"),
+        ({"split": "val"}, "the split 'train' is empty"),
+        ({"groundtruth": "dem_0.tif"}, "labels must be one band of 0 and 1"),
+        ({"dem": "optical_0.tif"}, r"dem_1.tif has 1 band\(s\), the training split 2"),
+    ],
+)
+def test_tables_that_cannot_be_compiled_are_refused_and_leave_nothing(
+    tile_table, tmp_path, columns, message
+):
+    change(tile_table, **columns)
+    with pytest.raises(InputError, match=message) as error:
+        compile_tiles(tile_table, tmp_path / "out")
+    assert "\n" not in str(error.value)
+    assert not list((tmp_path / "out").glob("*")) if (tmp_path / "out").exists() else True
+
+
+@pytest.mark.parametrize("column", ["tile", "region", "split", "groundtruth"])
+def test_a_missing_column_is_named(tile_table, tmp_path, column):
+    pd.read_csv(tile_table).drop(columns=column).to_csv(tile_table, index=False)
+    with pytest.raises(InputError, match=f"has no column '{column}'"):
+        compile_tiles(tile_table, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("shape", "transform"),
+    [((1, 10, 10), (60, 0, 500_000, 0, -60, 5_000_000)), ((1, 20, 20), (30, 0, 0, 0, -30, 0))],
+)
+def test_rasters_on_different_grids_are_named(tile_table, tmp_path, shape, transform):
+    write_geotiff(tile_table.parent / "dem_0.tif", np.ones(shape, np.int16), transform=transform)
+    with pytest.raises(InputError, match="tile ALP-0: .*dem_0.tif has the grid"):
+        compile_tiles(tile_table, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    "transform", [(30, 5, 0, 5, -30, 0), (30, 0, 0, 0, 30, 0), (-30, 0, 0, 0, -30, 0)]
+)
+def test_rotated_and_south_up_rasters_are_refused(tile_table, tmp_path, transform):
+    write_geotiff(tile_table.parent / "dem_0.tif", np.ones((1, 20, 20)), transform=transform)
+    with pytest.raises(InputError, match="rotated or not north-up"):
+        compile_tiles(tile_table, tmp_path / "out")
+
+
+@pytest.mark.parametrize(("value", "message"), [(5, "is 5.0 all over"), (0, "without any data")])
+def test_bands_that_say_nothing_are_refused(tile_table, tmp_path, value, message):
+    write_geotiff(tile_table.parent / "dem_0.tif", np.full((1, 20, 20), value, np.int16))
+    with pytest.raises(InputError, match=message):
+        compile_tiles(tile_table, tmp_path / "out")
+
+
+def test_existing_files_survive_a_compilation_that_fails(tile_table, tmp_path):
+    before = compile_tiles(tile_table, tmp_path / "out")["test"].read_bytes()
+    write_geotiff(tile_table.parent / "dem_2.tif", np.ones((2, 20, 20), np.int16))
+    with pytest.raises(InputError):
+        compile_tiles(tile_table, tmp_path / "out")
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
+        "test.hdf5",
+        "train.hdf5",
+        "val.hdf5",
+    ]
+    assert (tmp_path / "out" / "test.hdf5").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "sources"),
+    [
+        ("zanskar", 512, {"optical": 4, "thermal": 1}),
+        ("debris", 500, {"dem": 2, "insar": 1, "optical": 5, "thermal": 1}),
+    ],
+)
+def test_real_tiles_compile(real_data, tmp_path, name, size, sources):
+    table = real_data / name / "tiles.csv"
+    paths = compile_tiles(table, tmp_path / name)
+    counts = pd.read_csv(table)["split"].value_counts()
+    for split, path in paths.items():
+        tiles = open_tiles(path)
+        assert len(tiles) == counts[split] and tiles.sources == sources
+        for tile in tiles.values():
+            assert tile.sizes["y"] == tile.sizes["x"] == size and tile.rio.crs.is_projected
+    with h5py.File(paths["train"]) as file:
+        means = [group["optical"][()].mean() for group in file.values()]
+    assert 0.05 < np.mean(means) < 0.7

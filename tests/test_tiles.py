@@ -1,0 +1,149 @@
+import copy
+import pickle
+
+import h5py
+import numpy as np
+import pytest
+from conftest import make_tile_arrays
+
+from glavitu import InputError, open_tiles
+from glavitu.tiles import find_split, write_tile
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+def write(path, tiles):
+    with h5py.File(path, "w") as file:
+        for name, (arrays, attributes) in tiles.items():
+            write_tile(file, name, arrays, attributes)
+    return path
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "uint8"])
+@pytest.mark.parametrize("options", [{}, {"chunks": (5, 7, 1)}, {"compression": "gzip"}])
+def test_any_type_chunking_and_compression_is_read(tmp_path, rng, dtype, options):
+    values = (rng.random((20, 24, 3)) * 9).astype(dtype)
+    with h5py.File(tmp_path / "a.hdf5", "w") as file:
+        file.create_dataset("ALP1-0000/optical", data=values, **options)
+    tiles = open_tiles(tmp_path / "a.hdf5")
+    assert tiles["ALP1-0000"]["optical"].dtype == dtype
+    assert np.array_equal(tiles["ALP1-0000"]["optical"], values)
+    window = np.s_[3:9, 20:24]
+    assert tiles.read("ALP1-0000", "optical", window).dtype == np.float32
+    assert np.array_equal(tiles.read("ALP1-0000", "optical", window), values[window].astype("f4"))
+
+
+def test_opening_reads_no_pixels(tmp_path, rng, monkeypatch):
+    path = write(tmp_path / "a.hdf5", {"ALP1-0000": (make_tile_arrays(rng, 8, 8), {})})
+    monkeypatch.setattr(h5py.Dataset, "__getitem__", lambda *_: pytest.fail("read too early"))
+    tile = open_tiles(path)["ALP1-0000"]
+    tile["optical"].isel(x=slice(2, 4))
+
+
+def test_a_tile_can_be_copied_and_pickled(tmp_path, rng):
+    arrays = make_tile_arrays(rng, 8, 8)
+    tile = open_tiles(write(tmp_path / "a.hdf5", {"A-1": (arrays, {})}))["A-1"]
+    for other in (copy.deepcopy(tile), pickle.loads(pickle.dumps(tile))):
+        assert np.array_equal(other["dem"], arrays["dem"])
+
+
+def test_coordinates_and_crs_come_from_the_attributes(tmp_path, rng):
+    attributes = {"transform": (30.0, 0, 5e5, 0, -30.0, 5e6), "crs": "EPSG:32632"}
+    path = write(tmp_path / "a.hdf5", {"A-1": (make_tile_arrays(rng, 4, 6), attributes)})
+    tile = open_tiles(path)["A-1"]
+    assert tile["x"].values[0] == 500_015 and tile["y"].values[0] == 4_999_985  # pixel centres
+    assert tile.rio.crs.to_epsg() == 32632
+    assert tile.rio.bounds() == (500_000, 4_999_880, 500_180, 5_000_000)
+
+
+@pytest.mark.parametrize(
+    ("name", "attributes", "region"),
+    [
+        ("ALP12-0003", {}, "ALP"),
+        ("SVAL-7", {}, "SVAL"),
+        ("HMA3", {}, "HMA"),
+        ("ALP12-0003", {"region": "NZ"}, "NZ"),
+        ("17-3", {}, "17-3"),
+    ],
+)
+def test_region_is_the_attribute_or_the_letters_of_the_name(
+    tmp_path, rng, name, attributes, region
+):
+    path = write(tmp_path / "a.hdf5", {name: (make_tile_arrays(rng, 4, 4), attributes)})
+    assert open_tiles(path)[name].attrs["region"] == region
+
+
+def test_the_successor_studys_label_is_read_as_groundtruth(tmp_path, rng):
+    arrays = make_tile_arrays(rng, 4, 4)
+    arrays["outlines"] = arrays.pop("groundtruth")
+    tile = open_tiles(write(tmp_path / "a.hdf5", {"A-1": (arrays, {})}))["A-1"]
+    assert np.array_equal(tile["groundtruth"], arrays["outlines"])
+
+
+def test_sources_are_those_of_all_tiles_and_a_tile_lacking_one_is_named(tmp_path, rng):
+    tiles = {
+        "A-1": (make_tile_arrays(rng, 8, 8, {"optical": 2, "sar": 1}), {}),
+        "A-2": (make_tile_arrays(rng, 8, 8, {"optical": 2}), {}),
+    }
+    tiles = open_tiles(write(tmp_path / "a.hdf5", tiles))
+    assert tiles.sources == {"optical": 2, "sar": 1}
+    tiles.check({"optical": 2}, 8)
+    for inputs, size, message in [
+        (tiles.sources, 8, "tile A-2 has no 'sar'"),
+        ({"optical": 3}, 8, "'optical' has 2 band"),
+        ({"optical": 2}, 9, "smaller than the patch of 9"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            tiles.check(inputs, size)
+
+
+def test_unlabelled_tiles_are_named(tmp_path, rng):
+    arrays = make_tile_arrays(rng, 8, 8)
+    del arrays["groundtruth"]
+    tiles = open_tiles(write(tmp_path / "a.hdf5", {"A-1": (arrays, {})}))
+    tiles.check(tiles.sources, labelled=False)
+    with pytest.raises(InputError, match="has no label"):
+        tiles.check(tiles.sources)
+
+
+def test_files_that_hold_no_tiles_are_refused(tmp_path, rng):
+    (tmp_path / "text.hdf5").write_text("not HDF5")
+    (tmp_path / "cut.hdf5").write_bytes(
+        write(tmp_path / "a.hdf5", {"A-1": (make_tile_arrays(rng, 8, 8), {})}).read_bytes()[:900]
+    )
+    with h5py.File(tmp_path / "empty.hdf5", "w"):
+        pass
+    with h5py.File(tmp_path / "flat.hdf5", "w") as file:
+        file["A-1/optical"] = np.zeros((4, 4))
+    with h5py.File(tmp_path / "uneven.hdf5", "w") as file:
+        file["A-1/optical"], file["A-1/dem"] = np.zeros((4, 4, 1)), np.zeros((4, 5, 1))
+    with h5py.File(tmp_path / "linked.hdf5", "w") as file:
+        file["A-1/optical"] = h5py.ExternalLink("/etc/other.hdf5", "/x")
+    with h5py.File(tmp_path / "soft.hdf5", "w") as file:
+        file["A-1"] = h5py.SoftLink("/elsewhere")
+    for name, message in [
+        ("none", "no tile file"),
+        ("text", "not an HDF5 file"),
+        ("cut", "not an HDF5 file"),
+        ("empty", "holds no tiles"),
+        ("flat", r"holds no \(y, x, band\)"),
+        ("uneven", "arrays of different sizes"),
+        ("linked", "is a link"),
+        ("soft", "is a link"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            open_tiles(tmp_path / f"{name}.hdf5")
+
+
+def test_splits_are_found_under_both_names(tmp_path):
+    with pytest.raises(InputError, match="no data folder"):
+        find_split(tmp_path / "none", "val")
+    with pytest.raises(InputError, match="has no val.hdf5"):
+        find_split(tmp_path, "val")
+    (tmp_path / "val_ps384_igarss23.hdf5").touch()
+    assert find_split(tmp_path, "val").name == "val_ps384_igarss23.hdf5"
+    (tmp_path / "val.hdf5").touch()
+    assert find_split(tmp_path, "val").name == "val.hdf5"

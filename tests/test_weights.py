@@ -1,0 +1,133 @@
+import json
+
+import h5py
+import numpy as np
+import pytest
+from conftest import TINY_SIZES
+
+from glavitu import InputError, build_model, load_weights
+from glavitu.models import NETWORKS
+from glavitu.weights import PUBLISHED_STAGES
+
+REFERENCE_SIZES = {
+    "resunet_f16": {"fusion_filters": 16, "filters": 16},
+    "setr_e192": {"embed_dim": 192, "mlp_dim": 768, "decoder_filters": 64},
+}
+INPUTS = {"optical": 3, "dem": 2, "sar": 2}
+
+
+def tiny(architecture, *, inputs=INPUTS, **changes):
+    sizes = TINY_SIZES[architecture] | changes
+    return build_model(architecture, inputs=inputs, patch_size=32, **sizes)
+
+
+def write_published(model, path):
+    """Write a model's weights as Keras 2 did, its Fusion branch by branch."""
+    with h5py.File(path, "w") as file:
+        groups = {source: [] for source in model.input}
+        for i, prefixes in enumerate(PUBLISHED_STAGES[model.name]):
+            layers = [x for x in model.layers if x.name.startswith(prefixes)]
+            if i == 0:
+                layers.sort(key=lambda x: list(model.input).index(x.name.split("_")[1]))
+            weights = [w for x in layers for w in x.trainable_weights]
+            groups[f"stage{i}"] = weights + [w for x in layers for w in x.non_trainable_weights]
+        file.attrs["layer_names"] = [name.encode() for name in groups]
+        for name, weights in groups.items():
+            group = file.create_group(name)
+            names = [f"{i}/{w.name}:0" for i, w in enumerate(weights)]
+            group.attrs["weight_names"] = [n.encode() for n in names]
+            for n, weight in zip(names, weights, strict=True):
+                group[n] = np.asarray(weight)
+
+
+def randomise(model, seed=0):
+    rng = np.random.default_rng(seed)
+    model.set_weights([rng.random(w.shape) for w in model.get_weights()])
+    return model
+
+
+def same_weights(a, b):
+    pairs = zip(a.get_weights(), b.get_weights(), strict=True)
+    return all(np.array_equal(x, y) for x, y in pairs)
+
+
+@pytest.mark.parametrize("case", ["glavitu", "transunet", "resunet_f16", "setr_e192"])
+def test_published_networks_answers_are_matched(reference, case):
+    entry = json.loads((reference / "manifest.json").read_text())[case]
+    size, inputs = entry["patch_size"], entry["inputs"]
+    model = build_model(
+        case.split("_")[0], inputs=inputs, patch_size=size, **REFERENCE_SIZES.get(case, {})
+    )
+    load_weights(model, reference / entry["weights"])
+    rng = np.random.default_rng(entry["seed"])
+    batch = {s: rng.random((1, size, size, n), dtype=np.float32) for s, n in inputs.items()}
+    answer, expected = model.predict_on_batch(batch), np.load(reference / entry["expected"])
+    for head in entry["outputs"]:
+        assert np.abs(answer[head] - expected[head]).max() < 1e-4
+    assert model.count_params() == entry["params"]
+
+
+@pytest.mark.parametrize("architecture", NETWORKS)
+def test_own_weights_come_back(architecture, tmp_path):
+    model = randomise(tiny(architecture))
+    model.save_weights(tmp_path / "a.weights.h5")
+    other = tiny(architecture)
+    load_weights(other, tmp_path / "a.weights.h5")
+    assert same_weights(model, other)
+
+
+@pytest.mark.parametrize("architecture", NETWORKS)
+def test_published_layout_is_read_whatever_the_order_of_sources(architecture, tmp_path):
+    model = randomise(tiny(architecture))
+    write_published(model, tmp_path / "published.h5")
+    other = tiny(architecture, inputs={"sar": 2, "optical": 3, "dem": 2})
+    load_weights(other, tmp_path / "published.h5")
+    rng = np.random.default_rng(0)
+    batch = {s: rng.random((1, 32, 32, n)) for s, n in INPUTS.items()}
+    expected = model.predict_on_batch(batch)["output"]
+    assert np.allclose(other.predict_on_batch(batch)["output"], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("published", [True, False])
+@pytest.mark.parametrize(
+    ("other", "layer"),
+    [
+        (lambda: tiny("setr"), "setr_vit_positions|setr_pup_conv5|setr_vit_patches"),
+        (lambda: tiny("glavitu", filters=8), "resunet_down1_conv1"),
+        (lambda: tiny("glavitu", blocks=2), "setr_vit_block2_norm1"),
+        (lambda: tiny("glavitu", inputs=INPUTS | {"dem": 1}), "fusion_dem_conv1"),
+        (lambda: tiny("glavitu", inputs={"optical": 3}), "fusion_|setr_|resunet_"),
+    ],
+)
+def test_weights_that_do_not_fit_are_refused_by_layer_and_change_nothing(
+    tmp_path, published, other, layer
+):
+    model = tiny("glavitu")
+    path = tmp_path / ("published.h5" if published else "own.weights.h5")
+    write_published(model, path) if published else model.save_weights(path)
+    other = other()
+    before = [w.copy() for w in other.get_weights()]
+    with pytest.raises(InputError, match=f"does not fit.*({layer})") as error:
+        load_weights(other, path)
+    assert "\n" not in str(error.value)
+    assert all(np.array_equal(a, b) for a, b in zip(before, other.get_weights(), strict=True))
+
+
+def test_file_with_more_layers_than_the_model_is_refused(tmp_path):
+    tiny("setr", blocks=2).save_weights(tmp_path / "a.weights.h5")
+    with pytest.raises(InputError, match="does not fit"):
+        load_weights(tiny("setr"), tmp_path / "a.weights.h5")
+
+
+def test_files_without_weights_are_refused(tmp_path):
+    (tmp_path / "text.h5").write_text("not HDF5")
+    with h5py.File(tmp_path / "empty.h5", "w"):
+        pass
+    model = tiny("resunet")
+    for name, message in [
+        ("none.h5", "no weights at"),
+        ("text.h5", "not an HDF5 weight file"),
+        ("empty.h5", "holds no Keras weights"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            load_weights(model, tmp_path / name)
