@@ -114,7 +114,7 @@ class PatchSequence(keras.utils.PyDataset):
         True draws and augments patches at random for `steps` batches (training), False walks over
         every non-overlapping patch in order (validation).
     seed, epoch : int
-        Of the random draws; `epoch` counts up after each epoch.
+        Of the random draws; whoever trains sets `epoch` before each epoch.
     steps : int, optional
         Batches in an epoch of random patches, by default the published `batches_per_epoch`.
     """
@@ -162,10 +162,6 @@ class PatchSequence(keras.utils.PyDataset):
             rng = np.random.default_rng([self.seed, self.epoch, index, 0])
             return random_patches(self.shapes, self.size, self.batch_size, rng)
         return self.grid[index * self.batch_size : (index + 1) * self.batch_size]
-
-    def on_epoch_end(self):
-        """Count the epoch, so that the next one draws other patches."""
-        self.epoch += 1
 
     def _read(self, patch):
         window = patch.window(self.size)

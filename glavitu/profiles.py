@@ -7,6 +7,7 @@ import yaml
 
 from glavitu.errors import InputError
 
+ARCHITECTURES = ("setr", "resunet", "transunet", "glavitu")
 _FOLDERS = (Path(__file__).parents[1] / "profiles", Path(__file__).parent / "_profiles")
 
 
@@ -47,7 +48,7 @@ class Profile:
     name: str
     data: str
     demo_data: dict = field(default_factory=dict)
-    architectures: list = field(default_factory=lambda: ["setr", "resunet", "transunet", "glavitu"])
+    architectures: list = field(default_factory=lambda: list(ARCHITECTURES))
     sizes: dict = field(default_factory=dict)
     sources: list = field(default_factory=list)
     patch_size: int = 384
@@ -70,6 +71,17 @@ class Profile:
         self._check(
             "stride", self.stride, lambda v: 1 <= v <= self.patch_size, int, "1 to patch_size"
         )
+
+        for name in self.architectures:
+            if name not in ARCHITECTURES:
+                raise InputError(
+                    f"profile {self.name}: unknown architecture {name!r}; known: "
+                    f"{', '.join(ARCHITECTURES)}"
+                )
+        for name, kind in {"demo_data": dict, "sizes": dict, "sources": list}.items():
+            self._check(name, getattr(self, name), lambda v: True, kind, f"a {kind.__name__}")
+        for name, sizes in self.sizes.items():
+            self._check(f"sizes of {name}", sizes, lambda v: True, dict, "a dict")
 
     def _check(self, name, value, holds, kind, expected):
         if not isinstance(value, kind) or isinstance(value, bool) or not holds(value):

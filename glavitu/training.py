@@ -141,16 +141,18 @@ def _fit(model, tiles, inputs, profile, recipe):
         heads=heads,
         random=True,
         seed=profile.seed,
-        epoch=len(recipe.history),
+        epoch=len(recipe.history),  # Keras draws the first batch before the epoch begins
         steps=profile.steps,
     )
     validation = PatchSequence(tiles["val"], **common, heads=heads, random=False)
+    recipe.training = training
     model.fit(
         training,
         validation_data=validation,
         epochs=profile.epochs,
         initial_epoch=len(recipe.history),
         callbacks=[recipe],
+        shuffle=False,  # the order of batches is theirs, also after a restart
         verbose=0,
     )
 
@@ -234,7 +236,8 @@ class Recipe(keras.callbacks.Callback):
         )
 
     def on_epoch_begin(self, epoch, logs=None):
-        """Set the learning rate of the epoch."""
+        """Set the learning rate and the patches of the epoch."""
+        self.training.epoch = epoch
         self.started = time.perf_counter()
         self._set_rate(self.profile.learning_rate * 0.1**self.state.reductions)
 

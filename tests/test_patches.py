@@ -112,12 +112,6 @@ def test_a_batch_is_a_function_of_seed_epoch_and_index(tiles):
         assert not np.array_equal(first[0]["optical"], other[0]["optical"])
 
 
-def test_on_epoch_end_moves_to_the_next_epochs_batches(tiles):
-    training, later = sequence(tiles), sequence(tiles, epoch=1)
-    training.on_epoch_end()
-    assert np.array_equal(training[0][0]["dem"], later[0][0]["dem"])
-
-
 def test_validation_walks_over_every_patch_once_in_order(tiles):
     validation = sequence(tiles, random=False)
     # 3 tiles of 2 x 2 patches in batches of 4

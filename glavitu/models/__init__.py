@@ -45,10 +45,8 @@ def build_model(architecture, *, inputs=PUBLISHED_INPUTS, patch_size=384, **size
     >>> model.output["output"].shape
     (None, 64, 64, 2)
     """
-    if architecture not in NETWORKS:
-        raise InputError(f"unknown architecture {architecture!r}; known: {', '.join(NETWORKS)}")
+    _check(architecture, inputs, patch_size, sizes)
     builder = NETWORKS[architecture]
-    _check(architecture, builder, inputs, patch_size, sizes)
     tensors = {
         source: keras.Input((patch_size, patch_size, bands), name=source)
         for source, bands in inputs.items()
@@ -58,11 +56,13 @@ def build_model(architecture, *, inputs=PUBLISHED_INPUTS, patch_size=384, **size
 
 def default_sizes(architecture):
     """Return the published sizes of a network as a dict of keyword to number."""
+    if architecture not in NETWORKS:
+        raise InputError(f"unknown architecture {architecture!r}; known: {', '.join(NETWORKS)}")
     parameters = inspect.signature(NETWORKS[architecture]).parameters.values()
     return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
 
 
-def _check(architecture, builder, inputs, patch_size, overrides):
+def _check(architecture, inputs, patch_size, overrides):
     published = default_sizes(architecture)
     unknown = sorted(set(overrides) - set(published))
     if unknown:

@@ -1,0 +1,101 @@
+"""Every door of the command line: what works prints its result, wrong input one line, status 2."""
+
+import subprocess
+import sys
+
+import h5py
+import pytest
+import yaml
+
+from glavitu.__main__ import main
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Return a function that runs a command line and returns status, stdout and stderr."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["glavitu", *map(str, arguments)])
+        with pytest.raises(SystemExit) as exit:
+            main()
+        captured = capsys.readouterr()
+        return exit.value.code or 0, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture
+def profile(tiny_profile, tmp_path):
+    path = tmp_path / "tiny.yaml"
+    path.write_text(
+        yaml.safe_dump({k: v for k, v in tiny_profile.as_dict().items() if k != "name"})
+    )
+    return path
+
+
+def test_help_is_there_without_importing_keras():
+    code = (
+        "import sys; sys.argv = ['glavitu', '--help']\n"
+        "from glavitu.__main__ import main\n"
+        "try: main()\n"
+        "except SystemExit: sys.exit('keras' in sys.modules or 'xarray' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0 and "train" in done.stdout
+
+
+def test_models_prints_the_published_numbers_of_parameters(run):
+    status, out, _ = run("models")
+    assert status == 0
+    for number in ("101,743,362", "32,608,386", "8,918,530", "10,054,084"):
+        assert number in out
+
+
+def test_train_predict_evaluate(run, tiny_data, profile, tmp_path):
+    common = ("--data", tiny_data, "--profile", profile, "--out", tmp_path)
+    status, out, _ = run("train", "-m", "resunet", "-n", "mine", *common)
+    assert status == 0 and "best validation IoU" in out
+    assert (tmp_path / "logs" / "mine_log.csv").exists()
+    status, out, _ = run("predict", "-n", "mine", *common)
+    assert status == 0 and "2 tiles in" in out
+    status, out, _ = run("evaluate", "-n", "mine", "--out", tmp_path)
+    assert status == 0 and out.startswith("mean IoU 0.") and "  ALP" in out and "  SVAL" in out
+
+
+def test_compile(run, tile_table, tmp_path):
+    status, out, _ = run("compile", tile_table, tmp_path / "out", "--patch-size", 16)
+    assert status == 0 and "test.hdf5" in out
+
+
+def test_wrong_input_gives_one_line_and_status_2(run, tiny_data, tile_table, profile, tmp_path):
+    (tmp_path / "text").mkdir()
+    for split in ("train", "val", "test"):
+        (tmp_path / "text" / f"{split}.hdf5").write_text("hello")
+    (tmp_path / "lacking").mkdir()
+    for split in ("train", "val"):
+        with h5py.File(tmp_path / "lacking" / f"{split}.hdf5", "w") as file:
+            with h5py.File(tiny_data / f"{split}.hdf5") as whole:
+                for name in whole:
+                    whole.copy(name, file)
+            del file["SVAL1-0000/dem"]
+    common = ("--profile", profile, "--out", tmp_path / "out")
+    for arguments, message in [
+        (("train", "--data", tmp_path / "none", *common), "no data folder"),
+        (("train", "--data", tmp_path / "text", *common), "not an HDF5 file"),
+        (("train", "--data", tmp_path / "lacking", *common), "tile SVAL1-0000 has no 'dem'"),
+        (("train", "-m", "unet", "--data", tiny_data, *common), "unknown architecture 'unet'"),
+        (("train", "--data", tiny_data, "--out", "x"), "smaller than the patch of 128"),
+        (("train", "--data", tiny_data, "--profile", "none"), "no profile 'none'"),
+        (("predict", "--data", tiny_data, *common), "no weights at"),
+        (("evaluate", "--out", tmp_path / "out"), "no predictions"),
+        (("compile", tmp_path / "none.csv", tmp_path / "out"), "no table at"),
+        (("demo-data", tmp_path / "demo", "--regions", "XX"), "no demo region 'XX'"),
+        (("demo-data", tmp_path / "demo", "--tile-size", 1), "of 32 pixels or more"),
+        (("train", "--nonsense"), "No such option"),
+        (("train", "--seed", "many"), "not a valid integer"),
+        (("nonsense",), "No such command"),
+    ]:
+        status, out, err = run(*arguments)
+        assert (status, out) == (2, ""), arguments
+        assert err.startswith("error: ") and message in err and err.count("\n") == 1, err
+    assert not (tmp_path / "out").exists() and not (tmp_path / "demo").exists()

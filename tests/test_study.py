@@ -1,0 +1,157 @@
+import json
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+import pytest
+
+from glavitu import InputError, plots, results
+from glavitu.demo_data import make_demo_data
+from glavitu.exploration import band_histograms, count_tiles
+from glavitu.study import NOTEBOOKS, StudyError, ensure_data, run_study
+from glavitu.tiles import open_tiles
+
+SOURCES = sorted(NOTEBOOKS.glob("*.ipynb"))
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
+def test_notebooks_are_thin_parametrised_and_stored_without_outputs(path):
+    notebook = nbformat.read(path, as_version=4)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert notebook.cells[0].source.splitlines()[0].endswith("?")
+    assert sum("parameters" in cell.metadata.get("tags", []) for cell in code) == 1
+    for cell in code:
+        assert not cell.outputs and cell.execution_count is None
+        assert len(cell.source.splitlines()) <= 15 and "def " not in cell.source
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("demo")
+    return make_demo_data(folder, tile_size=32, tiles_per_region=3, regions=["ALP", "NZ"])
+
+
+def test_demo_data_are_tiles_of_each_region_in_each_split(demo):
+    for split in ("train", "val", "test"):
+        tiles = open_tiles(demo / f"{split}.hdf5")
+        assert sorted(tile.attrs["region"] for tile in tiles.values()) == ["ALP", "NZ"]
+        assert tiles.sources == {"dem": 2, "optical": 6, "sar": 2}
+        assert all(tile.rio.crs.is_projected for tile in tiles.values())
+
+
+def test_demo_data_are_the_same_for_the_same_seed(demo, tmp_path):
+    again = make_demo_data(tmp_path, tile_size=32, tiles_per_region=3, regions=["ALP", "NZ"])
+    for name in ("train.hdf5", "tiles.csv", "optical/NZ1-0001.tif"):
+        assert (demo / name).read_bytes() == (again / name).read_bytes()
+
+
+def test_demo_data_are_made_once_and_never_over_other_data(demo, tiny_data):
+    times = {p: p.stat().st_mtime_ns for p in demo.iterdir()}
+    make_demo_data(demo, tile_size=32, tiles_per_region=3, regions=["ALP", "NZ"])
+    assert times == {p: p.stat().st_mtime_ns for p in demo.iterdir()}
+    with pytest.raises(InputError, match="holds demo data made with"):
+        make_demo_data(demo, tile_size=32, tiles_per_region=3, regions=["ALP"])
+    with pytest.raises(InputError, match="holds data that are not demo data"):
+        make_demo_data(tiny_data)
+
+
+def test_counts_and_histograms_describe_the_tiles(demo):
+    tiles = open_tiles(demo / "train.hdf5")
+    counts = count_tiles(tiles)
+    assert (counts["labelled"] == 32 * 32).all() and (counts["glacier"] > 0).all()
+    histograms = band_histograms(tiles)
+    shares = histograms.groupby(["source", "band"])[["background", "glacier"]].sum()
+    assert len(shares) == 10 and shares.to_numpy() == pytest.approx(1)
+    assert plots.plot_histograms(histograms)[0].get_title() == "dem 1"
+
+
+def test_results_table_is_pooled_and_ordered_as_asked():
+    scores = pd.DataFrame(
+        {
+            "architecture": ["setr", "setr", "glavitu", "glavitu"],
+            "region": ["B", "A", "A", "B"],
+            "tile": ["B-0", "A-0", "A-0", "B-0"],
+            "tp": [1, 1, 3, 2],
+            "tn": 0,
+            "fp": [1, 0, 1, 0],
+            "fn": 0,
+        }
+    )
+    table = results.by_region(scores)
+    assert table["architecture"].tolist() == ["setr", "setr", "glavitu", "glavitu"]
+    assert table["region"].tolist() == ["A", "B", "A", "B"]
+    assert table["IoU"].tolist() == [1, 0.5, 0.75, 1]
+    assert results.typical_tiles(scores, ["B"]) == ["B-0"]
+
+
+def test_markdown_has_decimals_and_separators():
+    table = pd.DataFrame({"network": ["a"], "IoU": [0.12345], "parameters": [1234567]})
+    assert results.to_markdown(table).splitlines()[2] == "| a | 0.123 | 1,234,567 |"
+
+
+@pytest.fixture(scope="module")
+def short_study(tmp_path_factory):
+    """Return folders and profile of a study of one tiny network, run once."""
+    folder = tmp_path_factory.mktemp("study")
+    profile = folder / "short.yaml"
+    smoke = (NOTEBOOKS.parent / "profiles" / "smoke.yaml").read_text()
+    profile.write_text(smoke + "architectures: [setr]\n")
+    run_study(profile, data=folder / "data", out=folder / "out")
+    return profile, folder / "data", folder / "out"
+
+
+def test_the_study_leaves_notebooks_tables_and_figures(short_study):
+    _, _, out = short_study
+    assert {p.stem for p in (out / "notebooks").iterdir()} == {
+        "01_data_exploration",
+        "02_train_setr",
+        "03_test_setr",
+        "04_results",
+    }
+    table = pd.read_csv(out / "results.csv")
+    columns = "architecture region tp tn fp fn IoU F1 precision recall accuracy"
+    assert list(table) == columns.split()
+    record = json.loads((out / "results.json").read_text())
+    assert record["seed"] == 0 and record["profile"]["name"] == "short"
+    assert record["provenance"]["versions"]["keras"] and "commit" in record["provenance"]
+    figures = {p.name for p in (out / "figures").iterdir()}
+    assert len(figures) == 5 and all((out / "figures" / f).stat().st_size > 5000 for f in figures)
+
+
+def test_a_second_run_repeats_nothing_and_a_changed_one_what_it_must(short_study, capsys):
+    profile, data, out = short_study
+    run_study(profile, data=data, out=out)
+    assert capsys.readouterr().out.count("up to date") == 4
+    (out / "results.csv").unlink()
+    run_study(profile, data=data, out=out)
+    assert capsys.readouterr().out.count("up to date") == 3
+    assert (out / "results.csv").exists()
+
+
+def test_a_failing_notebook_is_named_with_its_cell(short_study, tmp_path, monkeypatch):
+    profile, data, _ = short_study
+    broken = tmp_path / "notebooks"
+    broken.mkdir()
+    for source in SOURCES:
+        text = source.read_text().replace("tiles\\n", "tiles\\n")
+        if source.stem == "01_data_exploration":
+            text = text.replace("import pandas as pd", "import pandas as pd; 1 / 0")
+        (broken / source.name).write_text(text)
+    monkeypatch.setattr("glavitu.study.NOTEBOOKS", broken)
+    with pytest.raises(
+        StudyError, match="01_data_exploration stopped in cell 1: ZeroDivisionError"
+    ):
+        run_study(profile, data=data, out=tmp_path / "out")
+
+
+def test_data_that_cannot_be_made_are_asked_for(tiny_profile, tmp_path):
+    with pytest.raises(InputError, match="no data folder"):
+        ensure_data(tiny_profile, tmp_path / "none")
+
+
+def test_the_readme_shows_the_figures_and_numbers_of_the_stored_demo_run():
+    root = Path(__file__).parents[1]
+    readme = (root / "README.md").read_text()
+    assert (root / "figures" / "results.md").read_text() in readme
+    for figure in (root / "figures").glob("*.png"):
+        assert f"figures/{figure.name}" in readme

@@ -1,0 +1,170 @@
+import hashlib
+import subprocess
+import sys
+from dataclasses import replace
+
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from glavitu import InputError
+from glavitu.files import read_json
+from glavitu.training import Recipe, train
+
+
+def weights_of(folder, name="resunet"):
+    arrays = {}
+    with h5py.File(folder / "weights" / f"{name}.weights.h5") as file:
+        file.visititems(
+            lambda key, item: arrays.update({key: item[()]}) if hasattr(item, "shape") else None
+        )
+    return arrays
+
+
+def log_of(folder, name="resunet"):
+    return pd.read_csv(folder / "logs" / f"{name}_log.csv").drop(columns="seconds")
+
+
+def test_training_leaves_log_weights_and_record(tiny_data, tiny_profile, tmp_path):
+    log = train("glavitu", profile=tiny_profile, data=tiny_data, out=tmp_path)
+    assert list(log["epoch"]) == [0, 1]
+    heads = {"output_loss", "deepsupervision_loss", "val_output_loss", "val_deepsupervision_loss"}
+    assert heads | {"val_output_iou_1", "output_precision_0", "learning_rate"} <= set(log)
+    record = read_json(tmp_path / "weights" / "glavitu.json")
+    assert record["settings"]["inputs"] == {"dem": 2, "optical": 3}
+    assert record["best_validation_iou"] == log["val_output_iou_1"].max()
+    assert {p.name for p in (tmp_path / "weights").iterdir()} == {
+        "glavitu.json",
+        "glavitu.weights.h5",
+    }
+
+
+def test_one_headed_networks_log_the_same_names(tiny_data, tiny_profile, tmp_path):
+    log = train("resunet", profile=tiny_profile, data=tiny_data, out=tmp_path)
+    assert {"output_accuracy", "val_output_iou_0", "val_output_recall_1"} <= set(log)
+
+
+def test_the_network_learns_what_can_be_learned(tiny_data, tiny_profile, tmp_path):
+    # the tiles' glacier is where one band is above 0.6: a few steps must find that
+    profile = replace(tiny_profile, epochs=8, steps=30, batch_size=8, learning_rate=0.02)
+    log = train("resunet", profile=profile, data=tiny_data, out=tmp_path)
+    assert log["val_output_iou_1"].max() > 0.7
+
+
+def test_the_learning_rate_warms_up_over_the_first_epoch(
+    tiny_data, tiny_profile, tmp_path, monkeypatch
+):
+    rates = []
+    monkeypatch.setattr(
+        Recipe,
+        "on_train_batch_end",
+        lambda self, *_, **__: rates.append(float(self.model.optimizer.learning_rate)),
+    )
+    profile = replace(tiny_profile, steps=4, learning_rate=0.004)
+    train("resunet", profile=profile, data=tiny_data, out=tmp_path)
+    assert rates == pytest.approx([0, 0.001, 0.002, 0.003] + [0.004] * 4)
+
+
+def test_the_learning_rate_drops_and_training_stops_without_progress(
+    tiny_data, tiny_profile, tmp_path, monkeypatch
+):
+    scores = iter([0.5, 0.4, 0.3, 0.2, 0.1, 0.0])
+    original = Recipe.on_epoch_end
+    monkeypatch.setattr(
+        Recipe,
+        "on_epoch_end",
+        lambda self, epoch, logs: original(self, epoch, logs | {"val_output_iou_1": next(scores)}),
+    )
+    profile = replace(tiny_profile, epochs=9, reduce_patience=2, stop_patience=4, learning_rate=0.1)
+    log = train("resunet", profile=profile, data=tiny_data, out=tmp_path)
+    # best in epoch 0; dropped after 2 epochs without better, again after 4, where it stops
+    assert len(log) == 5
+    assert log["learning_rate"].iloc[1:].tolist() == pytest.approx([0.1, 0.1, 0.01, 0.01])
+    assert read_json(tmp_path / "weights" / "resunet.json")["best_epoch"] == 0
+
+
+def test_a_training_cut_off_goes_on_as_if_it_had_not_been(
+    tiny_data, tiny_profile, tmp_path, monkeypatch
+):
+    profile = replace(tiny_profile, epochs=4)
+    options = {"profile": profile, "data": tiny_data}
+    train("resunet", out=tmp_path / "whole", **options)
+
+    begin = Recipe.on_epoch_begin
+    for stop in (1, 2, 3):
+
+        def interrupted(self, epoch, logs=None, stop=stop):
+            if epoch == stop:
+                raise KeyboardInterrupt
+            begin(self, epoch, logs)
+
+        monkeypatch.setattr(Recipe, "on_epoch_begin", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            train("resunet", out=tmp_path / "cut", **options)
+        assert len(log_of(tmp_path / "cut")) == stop
+    monkeypatch.setattr(Recipe, "on_epoch_begin", begin)
+    train("resunet", out=tmp_path / "cut", **options)
+
+    pd.testing.assert_frame_equal(log_of(tmp_path / "whole"), log_of(tmp_path / "cut"))
+    whole, cut = weights_of(tmp_path / "whole"), weights_of(tmp_path / "cut")
+    assert whole.keys() == cut.keys()
+    assert all(np.array_equal(whole[key], cut[key]) for key in whole)
+
+
+def test_a_training_that_is_done_is_not_repeated(tiny_data, tiny_profile, tmp_path, monkeypatch):
+    options = {"profile": tiny_profile, "data": tiny_data, "out": tmp_path}
+    first = train("resunet", **options)
+    monkeypatch.setattr("glavitu.training.build_model", lambda *_, **__: pytest.fail("repeated"))
+    pd.testing.assert_frame_equal(first, train("resunet", **options))
+
+
+def test_a_result_of_other_settings_is_kept_unless_overwritten(tiny_data, tiny_profile, tmp_path):
+    options = {"profile": tiny_profile, "data": tiny_data, "out": tmp_path}
+    train("resunet", **options)
+    before = weights_of(tmp_path)
+    with pytest.raises(InputError, match=r"another training named 'resunet' \(seed 0, now 1\)"):
+        train("resunet", seed=1, **options)
+    assert all(np.array_equal(v, weights_of(tmp_path)[k]) for k, v in before.items())
+    train("resunet", seed=1, overwrite=True, **options)
+    assert read_json(tmp_path / "weights" / "resunet.json")["settings"]["seed"] == 1
+
+
+def test_a_loss_that_is_not_a_number_stops_with_advice(
+    tiny_data, tiny_profile, tmp_path, monkeypatch
+):
+    original = Recipe.on_epoch_end
+    monkeypatch.setattr(
+        Recipe,
+        "on_epoch_end",
+        lambda self, epoch, logs: original(self, epoch, logs | {"loss": float("nan")}),
+    )
+    with pytest.raises(InputError, match="the loss is nan in epoch 1; lower the learning rate"):
+        train("resunet", profile=tiny_profile, data=tiny_data, out=tmp_path)
+
+
+def test_data_that_do_not_fit_are_refused(tiny_data, tiny_profile, tmp_path):
+    for changes, message in [
+        ({"patch_size": 48}, "smaller than the patch of 48"),
+        ({"sources": ["sar"]}, "asks for the source 'sar'; the data has dem, optical"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            train("resunet", profile=replace(tiny_profile, **changes), data=tiny_data, out=tmp_path)
+    with pytest.raises(InputError, match="plain file name"):
+        train("resunet", profile=tiny_profile, data=tiny_data, out=tmp_path, name="../x")
+    assert not (tmp_path / "weights").exists()
+
+
+def test_two_processes_train_the_same_weights_bit_for_bit(tiny_data, tiny_profile, tmp_path):
+    profile = tmp_path / "tiny.yaml"
+    parameters = {k: v for k, v in tiny_profile.as_dict().items() if k != "name"}
+    profile.write_text(yaml.safe_dump(parameters))
+    digests = []
+    for run in ("a", "b"):
+        command = [sys.executable, "-m", "glavitu", "train", "-m", "glavitu", "--profile", profile]
+        command += ["--data", tiny_data, "--out", tmp_path / run]
+        subprocess.run([str(part) for part in command], check=True, capture_output=True)
+        arrays = weights_of(tmp_path / run, "glavitu")
+        digests.append({key: hashlib.sha256(a.tobytes()).digest() for key, a in arrays.items()})
+    assert digests[0] == digests[1] and len(digests[0]) > 50
