@@ -113,10 +113,9 @@ def demo_data(directory, regions, **options):
 def models():
     """Print the networks and their numbers of parameters at published size."""
     from glavitu.models import NETWORKS, build_model
-    from glavitu.results import title
 
     for name in NETWORKS:
-        click.echo(f"{name:<10} {title(name):<11} {build_model(name).count_params():>11,}")
+        click.echo(f"{name:<10} {build_model(name).count_params():>11,} parameters")
 
 
 @cli.command()

@@ -1,8 +1,6 @@
 """Write files so that they are either whole or absent."""
 
 import json
-import os
-import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -11,16 +9,11 @@ from pathlib import Path
 def replacing(path):
     """Yield a path beside `path` to write to; rename it into place when the block succeeds.
 
-    The name keeps the suffixes of `path`, which decide the format for many writers.
+    What a killed process left half-written is overwritten by the next.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(prefix=".part-", suffix=f"-{path.name}", dir=path.parent)
-    os.close(descriptor)
-    part = Path(name)
-    umask = os.umask(0)
-    os.umask(umask)
-    part.chmod(0o666 & ~umask)
+    part = path.with_name(f".part-{path.name}")
     try:
         yield part
         part.replace(path)

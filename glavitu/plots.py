@@ -4,6 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch as Swatch
+from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
 from glavitu.evaluation import read_prediction
 from glavitu.results import title
@@ -32,24 +33,28 @@ def false_colour(tile, source="optical"):
     return np.clip((image - low) / np.maximum(high - low, 1e-6), 0, 1)
 
 
-def plot_tile(tile, axes=None):
-    """Draw a tile: false colour with the glacier outline, then the first band of each source."""
-    sources = [name for name in tile if name not in ("groundtruth", "optical")]
-    if axes is None:
-        columns = len(sources) + 1
-        _, axes = plt.subplots(
-            1, columns, figsize=(3.2 * columns, 3.4), layout="constrained", squeeze=False
-        )
-        axes = axes[0]
-    axes[0].imshow(false_colour(tile))
-    _outline(axes[0], tile["groundtruth"].values[..., 1])
-    axes[0].set_title(f"{tile.attrs['tile']}: false colour, outline")
-    for ax, source in zip(axes[1:], sources, strict=True):
-        image = ax.imshow(tile[source].values[..., 0], cmap="cividis", vmin=0, vmax=1)
-        ax.set_title(f"{source}, band 1 of {tile[source].shape[2]}")
-    if sources:
-        ax.figure.colorbar(image, ax=axes[-1], label="scaled value", shrink=0.8)
-    return _bare(axes)
+def plot_tiles(tiles, names):
+    """Draw tiles, one row each: false colour with the outline, then each source's first band."""
+    sources = [source for source in tiles.sources if source != "optical"]
+    columns = len(sources) + 1
+    _, axes = plt.subplots(
+        len(names),
+        columns,
+        figsize=(3.1 * columns, 2.7 * len(names)),
+        layout="constrained",
+        squeeze=False,
+    )
+    for row, name in zip(axes, names, strict=True):
+        tile = tiles[name]
+        row[0].imshow(false_colour(tile))
+        _outline(row[0], tile["groundtruth"].values[..., 1])
+        row[0].set_ylabel(name)
+        for ax, source in zip(row[1:], sources, strict=True):
+            image = ax.imshow(tile[source].values[..., 0], cmap="cividis")
+            ax.figure.colorbar(image, ax=ax, label="scaled value", shrink=0.85)
+    for ax, heading in zip(axes[0], ["false colour, outline", *sources], strict=True):
+        ax.set_title(heading if ax is axes[0, 0] else f"{heading}, band 1")
+    return _bare(axes.ravel())
 
 
 def plot_training_curves(logs, axes=None):
@@ -68,7 +73,7 @@ def plot_training_curves(logs, axes=None):
             ms=4,
             label=title(name),
         )
-    axes[0].set(xlabel="epoch", ylabel="focal loss", yscale="log")
+    axes[0].set(xlabel="epoch", ylabel="focal loss (sum over heads)", yscale="log")
     axes[0].legend(
         handles=[
             Line2D([], [], color="grey", ls=":", label="training"),
@@ -121,6 +126,10 @@ def plot_iou_against_parameters(networks, ax=None):
             label=title(name),
         )
     ax.set(xscale="log", xlabel="parameters", ylim=(0, 1))
+    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.xaxis.set_major_formatter(EngFormatter(sep=" "))
+    ax.xaxis.set_minor_formatter(NullFormatter())
+    ax.margins(x=0.15)
     ax.set_ylabel("mean IoU over regions (bar: ± 1 std)")
     ax.legend()
     _grid(ax)

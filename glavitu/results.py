@@ -10,7 +10,7 @@ from glavitu.files import read_json, replacing, write_json
 from glavitu.provenance import provenance
 
 TITLES = {
-    "setr": "SETR-B/16",
+    "setr": "SETR",
     "resunet": "ResU-Net",
     "transunet": "TransU-Net",
     "glavitu": "GlaViTU",

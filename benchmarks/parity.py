@@ -1,0 +1,86 @@
+"""Largest difference between our networks' answers and the published networks', by backend.
+
+    GLAVITU_REFERENCE=DIR python -m benchmarks parity
+
+DIR holds `manifest.json`, weight files in the published format and the published networks' answers
+to seeded random patches. Each installed Keras backend runs in a process of its own. Writes
+`runs/benchmarks/parity.json` and `parity.md`.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+# What the builders in the manifest say in words, as overrides of the published sizes.
+SIZES = {
+    "resunet_f16": {"fusion_filters": 16, "filters": 16},
+    "setr_e192": {"embed_dim": 192, "mlp_dim": 768, "decoder_filters": 64},
+}
+BACKENDS = ("tensorflow", "jax", "torch")
+
+
+def installed_backends():
+    """Return the Keras backends that can be imported here."""
+    return [backend for backend in BACKENDS if find_spec(backend)]
+
+
+def differences(reference):
+    """Return {case: {head: largest absolute difference}} under this process's backend."""
+    from glavitu import build_model, load_weights
+
+    reference = Path(reference)
+    found = {}
+    for case, entry in json.loads((reference / "manifest.json").read_text()).items():
+        size, inputs = entry["patch_size"], entry["inputs"]
+        sizes = SIZES.get(case, {})
+        model = build_model(case.split("_")[0], inputs=inputs, patch_size=size, **sizes)
+        if model.count_params() != entry["params"]:
+            raise ValueError(f"{case}: {model.count_params()} parameters, not {entry['params']}")
+        load_weights(model, reference / entry["weights"])
+        rng = np.random.default_rng(entry["seed"])
+        batch = {s: rng.random((1, size, size, n), dtype=np.float32) for s, n in inputs.items()}
+        answer = model.predict_on_batch(batch)
+        expected = np.load(reference / entry["expected"])
+        found[case] = {h: float(np.abs(answer[h] - expected[h]).max()) for h in entry["outputs"]}
+    return found
+
+
+def differences_under(backend, reference):
+    """Return `differences` as computed by a process with another backend."""
+    code = "import json, sys; from benchmarks.parity import differences; "
+    code += "print(json.dumps(differences(sys.argv[1])))"
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(reference)],
+        env=os.environ | {"KERAS_BACKEND": backend},
+        cwd=Path(__file__).parents[1],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def main(out="runs/benchmarks"):
+    """Measure, print and write the table."""
+    from glavitu.files import replacing, write_json
+    from glavitu.provenance import provenance
+    from glavitu.results import to_markdown
+
+    reference = os.environ["GLAVITU_REFERENCE"]
+    found = {backend: differences_under(backend, reference) for backend in installed_backends()}
+    rows = [
+        {"network": case, "head": head} | {b: f"{found[b][case][head]:.1e}" for b in found}
+        for case, heads in next(iter(found.values())).items()
+        for head in heads
+    ]
+    table = to_markdown(pd.DataFrame(rows))
+    print(table)
+    write_json(Path(out) / "parity.json", {"differences": found, "provenance": provenance()})
+    with replacing(Path(out) / "parity.md") as part:
+        part.write_text(table)

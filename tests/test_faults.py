@@ -1,0 +1,73 @@
+"""A training killed at random moments ends where an undisturbed one does."""
+
+import random
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+KILLS = 12
+
+
+def weights_of(folder):
+    arrays = {}
+    with h5py.File(folder / "weights" / "glavitu.weights.h5") as file:
+        file.visititems(
+            lambda key, item: arrays.update({key: item[()]}) if hasattr(item, "shape") else None
+        )
+    return arrays
+
+
+@pytest.mark.slow
+def test_a_training_killed_at_random_moments_ends_like_an_undisturbed_one(
+    tiny_data, tiny_profile, tmp_path
+):
+    profile = tmp_path / "tiny.yaml"
+    changed = replace(tiny_profile, epochs=40, steps=10, stop_patience=40)
+    parameters = {k: v for k, v in changed.as_dict().items() if k != "name"}
+    profile.write_text(yaml.safe_dump(parameters))
+
+    def start(out):
+        command = [sys.executable, "-m", "glavitu", "train", "--profile", profile]
+        command += ["--data", tiny_data, "--out", out]
+        return subprocess.Popen([str(part) for part in command], stdout=subprocess.DEVNULL)
+
+    started = time.monotonic()
+    assert start(tmp_path / "whole").wait() == 0
+    duration = time.monotonic() - started
+    whole = pd.read_csv(tmp_path / "whole" / "logs" / "glavitu_log.csv")
+    training = whole["seconds"].sum()
+
+    draw = random.Random(0)
+    kills, epochs = [], []
+    while len(kills) < KILLS:
+        process = start(tmp_path / "cut")
+        # after the imports, so that kills fall on epochs, validation and writing
+        moment = duration - training + draw.uniform(0, training / 4)
+        try:
+            process.wait(moment)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        kills.append(round(moment, 2))
+        log = tmp_path / "cut" / "logs" / "glavitu_log.csv"
+        epochs.append(len(pd.read_csv(log)) if log.exists() else 0)
+        whole_files = (p for p in (tmp_path / "cut").rglob("*.h5") if p.name[0] != ".")
+        for path in whole_files:
+            h5py.File(path).close()  # whole, whenever the kill came
+    assert start(tmp_path / "cut").wait() == 0
+    print(f"killed after {kills} s, whole epochs in the log then: {epochs}")
+    assert max(epochs) > 0 and epochs == sorted(epochs)
+
+    cut = pd.read_csv(tmp_path / "cut" / "logs" / "glavitu_log.csv")
+    pd.testing.assert_frame_equal(whole.drop(columns="seconds"), cut.drop(columns="seconds"))
+    expected, found = weights_of(tmp_path / "whole"), weights_of(tmp_path / "cut")
+    assert expected.keys() == found.keys()
+    assert all(np.array_equal(expected[key], found[key]) for key in expected)
+    assert not list((tmp_path / "cut").rglob("*.checkpoint.h5"))
