@@ -58,10 +58,10 @@ def train(architecture, name, **options):
 
 
 @cli.command()
-@_options("model", "name", "data", "profile", "out")
+@_options("model", "name", "data", "profile", "out", "seed")
 @click.option("--weights", help="A weight file to use, such as a published one.")
-def predict(architecture, name, **options):
-    """Predict the test tiles, one NetCDF file each."""
+def predict(architecture, name, seed, **options):
+    """Predict the test tiles, one NetCDF file each. Nothing is random: a seed changes nothing."""
     from glavitu.prediction import predict
 
     files = predict(architecture, name=name, **options)
@@ -69,13 +69,15 @@ def predict(architecture, name, **options):
 
 
 @cli.command()
-@click.option("-n", "--name", default="glavitu", show_default=True, help="Name of the predictions.")
-@_options("out")
-def evaluate(name, out):
-    """Print the mean IoU and the IoU per region of the predicted test tiles."""
+@_options("model", "name", "data", "profile", "out", "seed")
+def evaluate(architecture, name, data, profile, out, seed):
+    """Print the mean IoU and the IoU per region of the predicted test tiles.
+
+    The predictions hold their labels: data, profile and seed are not needed and change nothing.
+    """
     from glavitu.evaluation import evaluate, pool, summarise
 
-    scores = evaluate(name, out=out)
+    scores = evaluate(name or architecture or "glavitu", out=out)
     summary = summarise(scores)
     click.echo(f"mean IoU {summary['mean']:.3f} (standard deviation {summary['std']:.3f})")
     for _, row in pool(scores).iterrows():

@@ -9,11 +9,11 @@ import xarray as xr
 from glavitu.errors import InputError
 from glavitu.files import read_json, replacing, write_json
 from glavitu.models import build_model
+from glavitu.outputs import Outputs
 from glavitu.profiles import load_profile
 from glavitu.progress import progress
 from glavitu.provenance import fingerprint, provenance
 from glavitu.tiles import UNLABELLED, find_split, open_tiles
-from glavitu.training import Outputs
 from glavitu.weights import load_weights
 
 

@@ -61,6 +61,7 @@ def overview(scores, records):
                 "mean IoU": summary["mean"],
                 "std over regions": summary["std"],
                 "pooled IoU": summary["pooled"],
+                "best validation IoU": records[name]["best_validation_iou"],
                 "epochs": records[name]["epochs"],
                 "training minutes": records[name]["seconds"] / 60,
             }

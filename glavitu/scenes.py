@@ -138,7 +138,8 @@ def _inside(csv, path):
 def _read_tile(row, sources):
     """Return label and sources of a table's row, on one grid, and check them."""
     label = read_raster(row["groundtruth"])
-    if label.sizes["band"] != 1 or not np.isin(label, (0, 1, np.nan)).all() and not _binary(label):
+    values = label.values[np.isfinite(label.values)]
+    if label.sizes["band"] != 1 or not np.isin(values, (0, 1)).all():
         raise InputError(f"{row['groundtruth']}: labels must be one band of 0 and 1 (glacier)")
     arrays = {source: read_raster(row[source]) for source in sources}
     for source, array in arrays.items():
@@ -148,11 +149,6 @@ def _read_tile(row, sources):
                 f"groundtruth {_describe(label)}; warp them to one grid"
             )
     return label, arrays
-
-
-def _binary(label):
-    values = label.values[np.isfinite(label.values)]
-    return np.isin(values, (0, 1)).all()
 
 
 def _grid(array):

@@ -14,6 +14,7 @@ from glavitu import __version__
 from glavitu.errors import InputError
 from glavitu.files import replacing
 from glavitu.profiles import load_profile
+from glavitu.progress import say
 from glavitu.provenance import fingerprint
 from glavitu.tiles import SPLITS, find_split
 
@@ -91,6 +92,7 @@ def ensure_data(profile, data=None):
         return data
     from glavitu.demo_data import make_demo_data
 
+    say(f"making demo data in {data}")
     return make_demo_data(data, **profile.demo_data)
 
 

@@ -11,7 +11,8 @@ import yaml
 
 from glavitu import InputError
 from glavitu.files import read_json
-from glavitu.training import Recipe, train
+from glavitu.recipe import Recipe
+from glavitu.training import train
 
 
 def weights_of(folder, name="resunet"):

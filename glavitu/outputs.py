@@ -1,0 +1,47 @@
+"""Where the files of a training lie, and whether a training there is done."""
+
+import json
+from pathlib import Path
+
+import h5py
+
+from glavitu.errors import InputError
+from glavitu.files import read_json
+
+
+class Outputs:
+    """The files of one training below a folder."""
+
+    def __init__(self, out, name):
+        if not name or Path(name).name != name:
+            raise InputError(f"name {name!r} must be a plain file name")
+        out = Path(out)
+        self.name = name
+        self.weights = out / "weights" / f"{name}.weights.h5"
+        self.record = out / "weights" / f"{name}.json"
+        self.checkpoint = out / "weights" / f"{name}.checkpoint.h5"
+        self.log = out / "logs" / f"{name}_log.csv"
+
+    def is_finished(self, settings, *, overwrite):
+        """Tell whether this very training is done; clear or refuse the traces of another."""
+        if self.record.exists() and self.weights.exists():
+            found = read_json(self.record)["settings"]
+        elif self.checkpoint.exists():
+            with h5py.File(self.checkpoint, "r") as file:
+                found = json.loads(file["settings"].asstr()[()])
+        else:
+            return False
+        differs = [key for key in settings if found.get(key) != settings[key]]
+        if not differs:
+            if finished := self.record.exists():
+                self.checkpoint.unlink(missing_ok=True)
+            return finished
+        if not overwrite:
+            key = differs[0]
+            raise InputError(
+                f"{self.weights.parent} has another training named {self.name!r} ({key} "
+                f"{found.get(key)}, now {settings[key]}); choose another name or overwrite it"
+            )
+        for path in (self.record, self.checkpoint, self.weights, self.log):
+            path.unlink(missing_ok=True)
+        return False

@@ -1,0 +1,126 @@
+"""The published recipe as a Keras callback; a training killed at any moment can go on."""
+
+import json
+import time
+
+import h5py
+import numpy as np
+import pandas as pd
+
+from glavitu.backend import keras
+from glavitu.errors import InputError
+from glavitu.files import replacing
+from glavitu.progress import progress, say
+from glavitu.schedule import plateau, warm_up
+
+MONITOR = "val_output_iou_1"
+
+
+class Recipe(keras.callbacks.Callback):
+    """Warm-up, plateau, stopping, log, best weights and checkpoint of a training.
+
+    The learning rate and the decision to stop follow from the log alone; the checkpoint holds the
+    log and every variable, in one file replaced at once. So a training killed at any moment goes on
+    from its last whole epoch as if nothing had happened.
+    """
+
+    def __init__(self, paths, settings, profile):
+        super().__init__()
+        self.paths, self.settings, self.profile = paths, settings, profile
+        self.history = []
+
+    @property
+    def state(self):
+        """What the scores so far say."""
+        return plateau(
+            [row[MONITOR] for row in self.history],
+            reduce_patience=self.profile.reduce_patience,
+            stop_patience=self.profile.stop_patience,
+        )
+
+    def resume(self, model):
+        """Set the model and the log to the last whole epoch of a training that was cut off."""
+        model.optimizer.build(model.trainable_variables)
+        if not self.paths.checkpoint.exists():
+            return
+        with h5py.File(self.paths.checkpoint, "r") as file:
+            self.history = json.loads(file["history"].asstr()[()])
+            for i, variable in enumerate(_variables(model)):
+                variable.assign(file[f"variable_{i}"][()])
+        self._write_log()
+
+    def on_train_begin(self, logs=None):
+        """Show a bar of epochs."""
+        self.bar = progress(
+            description=self.paths.name,
+            total=self.profile.epochs * self.params["steps"],
+            initial=len(self.history) * self.params["steps"],
+            unit="batch",
+        )
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Set the learning rate and the patches of the epoch."""
+        self.training.epoch = epoch
+        self.started = time.perf_counter()
+        self._set_rate(self.profile.learning_rate * 0.1**self.state.reductions)
+
+    def on_train_batch_begin(self, batch, logs=None):
+        """Set the learning rate of a step of the first epoch."""
+        if not self.history:
+            if keras.backend.backend() == "jax":
+                self.model.jax_state_sync()
+            self._set_rate(warm_up(batch, self.params["steps"], self.profile.learning_rate))
+
+    def on_train_batch_end(self, batch, logs=None):
+        """Move the bar on."""
+        self.bar.update()
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Judge the epoch, then write weights, checkpoint and log, in this order."""
+        row = {"epoch": epoch} | {key: float(value) for key, value in sorted(logs.items())}
+        row["learning_rate"] = float(self.model.optimizer.learning_rate)
+        row["seconds"] = round(time.perf_counter() - self.started, 3)
+        if not np.isfinite(row["loss"]):
+            raise InputError(
+                f"{self.paths.name}: the loss is {row['loss']} in epoch {epoch + 1}; lower the "
+                f"learning rate ({row['learning_rate']:g}) or look for extreme values in the data"
+            )
+        self.history.append(row)
+        if self.state.best == epoch:
+            inference = keras.Model(self.model.input, self.model.output, name=self.model.name)
+            with replacing(self.paths.weights) as part:
+                inference.save_weights(part)
+        self._write_checkpoint()
+        self._write_log()
+        say(self._describe(row))
+        self.model.stop_training = self.state.stop
+
+    def on_train_end(self, logs=None):
+        """Close the bar."""
+        self.bar.close()
+
+    def _describe(self, row):
+        best = " *" if self.state.best == row["epoch"] else ""
+        return (
+            f"{self.paths.name} epoch {row['epoch'] + 1}/{self.profile.epochs}  "
+            f"loss {row['loss']:.4f}  val loss {row['val_loss']:.4f}  "
+            f"val IoU {row[MONITOR]:.3f}{best}  {row['seconds']:.0f} s"
+        )
+
+    def _set_rate(self, rate):
+        self.model.optimizer.learning_rate = rate
+
+    def _write_checkpoint(self):
+        with replacing(self.paths.checkpoint) as part, h5py.File(part, "w") as file:
+            file["settings"] = json.dumps(self.settings)
+            file["history"] = json.dumps(self.history)
+            for i, variable in enumerate(_variables(self.model)):
+                file[f"variable_{i}"] = keras.ops.convert_to_numpy(variable)
+
+    def _write_log(self):
+        with replacing(self.paths.log) as part:
+            pd.DataFrame(self.history).to_csv(part, index=False)
+
+
+def _variables(model):
+    return [*model.variables, *model.optimizer.variables]
