@@ -197,6 +197,10 @@ def plot_map_grid(tiles, names, folder, architectures):
         plot_maps(
             tiles[name], {a: read_prediction(folder / a / f"{name}.nc") for a in architectures}, row
         )
+    for row, name in zip(axes, names, strict=True):
+        row[0].set(title="false colour, outline" if name == names[0] else "", ylabel=name)
+    for ax in axes[1:, 1:].flat:
+        ax.set_title("")
     for legend in axes[0, 0].figure.legends[1:]:
         legend.remove()
     return axes
