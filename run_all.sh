@@ -118,7 +118,8 @@ run_tests() {
     scratch=$(mktemp -d)
     # shellcheck disable=SC2064 # `scratch` is gone when the trap fires
     trap "rm -rf -- '$scratch'" EXIT
-    "$python" -P -m glavitu study smoke --data "$scratch/data" --out "$scratch/runs"
+    cd -- "$scratch"
+    "$python" -P -m glavitu study smoke
 }
 
 task=demo

@@ -122,7 +122,7 @@ def models():
 
 @cli.command()
 @click.argument("profile", default="demo")
-@click.option("--data", help="Folder of the tile files; made where the profile can.")
+@click.option("--data", help="Folder of the tile files; by default the profile's, made if missing.")
 @click.option("--out", help="Folder for what comes out; runs/PROFILE by default.")
 @click.option("--seed", type=int, help="Instead of the profile's seed.")
 def study(profile, **options):

@@ -33,7 +33,7 @@ def run_study(profile="demo", *, data=None, out=None, seed=None):
     profile : str, Path or Profile
         The parameters of the study.
     data : str or Path, optional
-        Folder of the tile files, by default the profile's, made there if it can be.
+        Folder of the tile files; by default the profile's, made if it is missing and can be.
     out : str or Path, optional
         Folder for all that comes out, by default ``runs/PROFILE``.
     seed : int, optional
@@ -44,10 +44,10 @@ def run_study(profile="demo", *, data=None, out=None, seed=None):
     StudyError
         When a notebook fails.
     """
-    name = str(profile)
+    name, own_data = str(profile), data is not None
     profile = load_profile(profile).with_changes(seed=seed)
     data, out = (folder.absolute() for folder in default_folders(profile, data, out))
-    ensure_data(profile, data)
+    ensure_data(profile, data, make=not own_data)
     if name.endswith((".yaml", ".yml")):
         name = str(Path(name).absolute())
     parameters = {"profile": name, "data": str(data), "out": str(out), "seed": profile.seed}
@@ -83,10 +83,10 @@ def default_folders(profile, data, out):
     )
 
 
-def ensure_data(profile, data=None):
-    """Return the folder of a profile's data; make it where it is missing and can be made."""
-    data = Path(data or profile.data)
-    if data.exists() or not profile.demo_data:
+def ensure_data(profile, data, *, make=True):
+    """Return the folder of the data, after making demo data if it is missing and `make` is true."""
+    data = Path(data)
+    if data.exists() or not profile.demo_data or not make:
         for split in SPLITS:
             find_split(data, split)
         return data

@@ -2,10 +2,12 @@ import keras
 import numpy as np
 import pytest
 import xarray as xr
+from conftest import TINY_SIZES
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_weights import write_published
 
-from glavitu import InputError, open_tiles, predict_tile
+from glavitu import InputError, build_model, open_tiles, predict_tile
 from glavitu.evaluation import read_prediction
 from glavitu.prediction import blend, predict, window_starts, window_weights
 from glavitu.training import train
@@ -97,6 +99,23 @@ def test_predict_leaves_a_file_per_tile_and_does_not_repeat_itself(
     assert read_prediction(files[0]).sizes == {"y": 36, "x": 36}
     monkeypatch.setattr("glavitu.prediction.predict_tile", lambda *_: pytest.fail("repeated"))
     assert predict("resunet", **options) == files
+
+
+def test_published_weights_predict_without_a_training(tiny_data, tiny_profile, tmp_path):
+    model = build_model(
+        "glavitu", inputs={"dem": 2, "optical": 3}, patch_size=16, **TINY_SIZES["glavitu"]
+    )
+    write_published(model, tmp_path / "published.h5")
+    files = predict(
+        "glavitu",
+        profile=tiny_profile,
+        data=tiny_data,
+        out=tmp_path,
+        weights=tmp_path / "published.h5",
+    )
+    expected = predict_tile(model, open_tiles(tiny_data / "test.hdf5")["ALP1-0000"])
+    found = read_prediction(files[0])["probability"]
+    assert np.allclose(found, expected["probability"], atol=1e-6)
 
 
 def test_weights_of_another_network_are_refused(tiny_data, tiny_profile, tmp_path):

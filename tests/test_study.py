@@ -1,11 +1,12 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import nbformat
 import pandas as pd
 import pytest
 
-from glavitu import InputError, plots, results
+from glavitu import InputError, load_profile, plots, results
 from glavitu.demo_data import make_demo_data
 from glavitu.exploration import band_histograms, count_tiles
 from glavitu.study import NOTEBOOKS, StudyError, ensure_data, run_study
@@ -97,7 +98,8 @@ def short_study(tmp_path_factory):
     profile = folder / "short.yaml"
     smoke = (NOTEBOOKS.parent / "profiles" / "smoke.yaml").read_text()
     profile.write_text(smoke + "architectures: [setr]\n")
-    run_study(profile, data=folder / "data", out=folder / "out")
+    recipe = load_profile(profile).demo_data
+    run_study(profile, data=make_demo_data(folder / "data", **recipe), out=folder / "out")
     return profile, folder / "data", folder / "out"
 
 
@@ -145,9 +147,14 @@ def test_a_failing_notebook_is_named_with_its_cell(short_study, tmp_path, monkey
         run_study(profile, data=data, out=tmp_path / "out")
 
 
-def test_data_that_cannot_be_made_are_asked_for(tiny_profile, tmp_path):
+def test_data_are_made_only_where_nobody_named_other_ones(tiny_profile, tmp_path, monkeypatch):
     with pytest.raises(InputError, match="no data folder"):
         ensure_data(tiny_profile, tmp_path / "none")
+    with pytest.raises(InputError, match="no data folder at .*typo"):
+        run_study("smoke", data=tmp_path / "typo", out=tmp_path / "out")
+    recipe = {"tile_size": 32, "tiles_per_region": 3, "regions": ["LL"]}
+    profile = replace(tiny_profile, demo_data=recipe)
+    assert len(open_tiles(ensure_data(profile, tmp_path / "made") / "test.hdf5")) == 1
 
 
 def test_the_readme_shows_the_figures_and_numbers_of_the_stored_demo_run():
