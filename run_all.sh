@@ -7,7 +7,7 @@ Usage: ./run_all.sh [PROFILE] [--data DIR] [--out DIR] ... set up, then run the 
        ./run_all.sh setup                                  only set up
        ./run_all.sh test [PYTEST OPTION ...]               set up, then run all checks
 
-PROFILE names a file in profiles/. Options after it go to `python -m glavitu study`.
+PROFILE names a file in profiles/, or is a YAML file. Options after it go to `python -m glavitu study`.
 
 The active virtual or conda environment is used if it satisfies requirements.lock and has this
 folder installed. Otherwise .venv in this folder is, and is made, or made anew, if need be.
@@ -128,10 +128,10 @@ case ${1:-} in
     '' | -*) ;;
     *) task=$1; shift ;;
 esac
-if [[ $task != setup && $task != test && ! -f $root/profiles/$task.yaml ]]; then
+if [[ $task != setup && $task != test && ! -f $root/profiles/$task.yaml && ! ($task == *.yaml && -f $task) ]]; then
     profiles=("$root"/profiles/*.yaml)
     profiles=("${profiles[@]##*/}")
-    die "unknown task '$task': expected setup, test or a profile (${profiles[*]%.yaml}); see --help"
+    die "unknown task '$task': expected setup, test a profile (${profiles[*]%.yaml}) or a YAML file; see --help"
 fi
 
 set_up

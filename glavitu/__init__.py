@@ -7,7 +7,9 @@ __version__ = "0.1.0"
 _HOMES = {
     "InputError": "errors",
     "build_model": "models",
+    "load_model": "weights",
     "load_weights": "weights",
+    "save_weights": "weights",
     "open_tiles": "tiles",
     "compile_tiles": "scenes",
     "make_demo_data": "demo_data",

@@ -91,10 +91,19 @@ def evaluate(architecture, name, data, profile, out, seed):
 @click.option("--patch-size", default=384, show_default=True, help="Least size of stored tiles.")
 def compile_(csv, directory, patch_size):
     """Compile CSV, a table of GeoTIFF tiles, to HDF5 files in DIRECTORY."""
+    from glavitu.exploration import count_tiles
     from glavitu.scenes import compile_tiles
+    from glavitu.tiles import open_tiles
 
-    paths = compile_tiles(csv, directory, patch_size=patch_size)
-    click.echo("wrote " + ", ".join(str(path) for path in paths.values()))
+    for path in compile_tiles(csv, directory, patch_size=patch_size).values():
+        tiles = open_tiles(path)
+        counts = count_tiles(tiles)
+        sources = ", ".join(f"{source} ({bands})" for source, bands in tiles.sources.items())
+        pixels, labelled, glacier = (counts[c].sum() for c in ("pixels", "labelled", "glacier"))
+        click.echo(
+            f"{path}: {len(tiles)} tiles of {', '.join(sorted(set(counts['region'])))}; {sources}; "
+            f"{labelled / pixels:.0%} labelled, {glacier / max(1, labelled):.0%} of that glacier"
+        )
 
 
 @cli.command("demo-data")
@@ -140,6 +149,8 @@ def main():
         _stop(str(error), 2)
     except click.ClickException as error:
         _stop(error.format_message(), error.exit_code)
+    except OSError as error:
+        _stop(f"{error.filename or 'file'}: {error.strerror or error}", 2)
     except (click.Abort, KeyboardInterrupt):
         _stop("interrupted; the same command goes on from here", 130)
     except Exception as error:

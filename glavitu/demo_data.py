@@ -11,6 +11,7 @@ from glavitu.errors import InputError
 from glavitu.files import read_json, replacing, write_json
 from glavitu.progress import progress
 from glavitu.scenes import compile_tiles, to_dataarray, write_raster
+from glavitu.sensors import BANDS
 from glavitu.synthetic import REGIONS, make_tile
 from glavitu.tiles import SPLITS
 
@@ -110,7 +111,8 @@ def _write_tile(directory, region, index, size, seed):
     for variable in (*SOURCES, "groundtruth"):
         values = np.atleast_3d(tile[variable].values).transpose(2, 0, 1)
         path = Path(variable) / f"{name}.tif"
-        array = to_dataarray(values, tile.attrs["transform"], f"EPSG:{tile.attrs['epsg']}")
+        crs, bands = f"EPSG:{tile.attrs['epsg']}", BANDS.get(variable, ["glacier"])
+        array = to_dataarray(values, tile.attrs["transform"], crs, bands=bands)
         write_raster(directory / path, array)
         row[variable] = path.as_posix()
     return row

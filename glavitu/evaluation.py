@@ -80,7 +80,7 @@ def summarise(scores):
 
 def read_prediction(path):
     """Read a prediction written by `predict` into memory."""
-    with xr.open_dataset(path, engine="h5netcdf") as prediction:
+    with xr.open_dataset(path, engine="h5netcdf", mask_and_scale=False) as prediction:
         return prediction.load()
 
 

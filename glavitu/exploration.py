@@ -9,7 +9,7 @@ SAMPLE = 20_000  # pixels per tile that a histogram is made of
 
 
 def count_tiles(tiles):
-    """Return a row per tile: region, height, width, labelled pixels, glacier pixels."""
+    """Return a row per tile: region, and its pixels, labelled pixels and glacier pixels."""
     rows = []
     for name in progress(tiles, description="count"):
         label = tiles.read(name, "groundtruth")
@@ -17,8 +17,7 @@ def count_tiles(tiles):
             {
                 "tile": name,
                 "region": tiles.region(name),
-                "height": label.shape[0],
-                "width": label.shape[1],
+                "pixels": label.shape[0] * label.shape[1],
                 "labelled": int(label.any(-1).sum()),
                 "glacier": int((label[..., 1] > 0.5).sum()),
             }

@@ -1,4 +1,4 @@
-"""Loss and metrics of the published recipe (DESIGN, section 6)."""
+"""Loss and metrics of the published recipe."""
 
 from glavitu.backend import keras, ops
 

@@ -2,6 +2,7 @@
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.colors import to_rgb
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch as Swatch
 from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
@@ -14,12 +15,13 @@ from glavitu.tiles import UNLABELLED
 COLOURS = {"setr": "#E69F00", "resunet": "#56B4E9", "transunet": "#009E73", "glavitu": "#D55E00"}
 MARKERS = {"setr": "s", "resunet": "^", "transunet": "D", "glavitu": "o"}
 HIT, MISS, FALSE_ALARM = "#56B4E9", "#E69F00", "#CC3311"
+NO_LABEL = "#BBBBBB"
 
 
 def false_colour(tile, source="optical"):
-    """Return a tile's optical bands as an RGB image (y, x, 3) in 0..1, ice in blue.
+    """Return a tile's optical bands as an RGB image (y, x, 3) in 0..1, grey without label.
 
-    SWIR, NIR and red of six or five bands; SWIR, red, green of four; otherwise what there is.
+    SWIR1, NIR and red of six or five bands; the last three of four or three; otherwise the first.
     """
     if source not in tile:
         source = next(name for name in tile if name != "groundtruth")
@@ -30,7 +32,10 @@ def false_colour(tile, source="optical"):
     low, high = (
         np.nanpercentile(filled, (2, 98), axis=(0, 1)) if np.isfinite(filled).any() else (0, 1)
     )
-    return np.clip((image - low) / np.maximum(high - low, 1e-6), 0, 1)
+    image = np.clip((image - low) / np.maximum(high - low, 1e-6), 0, 1)
+    if "groundtruth" in tile:
+        image[~tile["groundtruth"].values.any(-1)] = to_rgb(NO_LABEL)
+    return image
 
 
 def plot_tiles(tiles, names):
@@ -46,11 +51,14 @@ def plot_tiles(tiles, names):
     )
     for row, name in zip(axes, names, strict=True):
         tile = tiles[name]
+        label = tile["groundtruth"].values
         row[0].imshow(false_colour(tile))
-        _outline(row[0], tile["groundtruth"].values[..., 1])
+        _outline(row[0], label[..., 1])
         row[0].set_ylabel(name)
         for ax, source in zip(row[1:], sources, strict=True):
-            image = ax.imshow(tile[source].values[..., 0], cmap="cividis")
+            band = np.ma.masked_where(~label.any(-1), tile[source].values[..., 0])
+            image = ax.imshow(band, cmap="cividis")
+            ax.set_facecolor(NO_LABEL)
             ax.figure.colorbar(image, ax=ax, label="scaled value", shrink=0.85)
     for ax, heading in zip(axes[0], ["false colour, outline", *sources], strict=True):
         ax.set_title(heading if ax is axes[0, 0] else f"{heading}, band 1")
@@ -161,7 +169,7 @@ def plot_maps(tile, predictions, axes=None):
     for ax, (name, prediction) in zip(axes[1:], predictions.items(), strict=True):
         ax.imshow(_agreement(prediction))
         ax.set_title(title(name))
-    swatches = {"hit": HIT, "missed": MISS, "false alarm": FALSE_ALARM, "no label": "#BBBBBB"}
+    swatches = {"hit": HIT, "missed": MISS, "false alarm": FALSE_ALARM, "no label": NO_LABEL}
     axes[0].figure.legend(
         handles=[Swatch(color=colour, label=label) for label, colour in swatches.items()],
         loc="outside lower center",
@@ -237,9 +245,9 @@ def _agreement(prediction):
         (HIT, (truth == 1) & found),
         (MISS, (truth == 1) & ~found),
         (FALSE_ALARM, (truth == 0) & found),
-        ("#BBBBBB", truth == UNLABELLED),
+        (NO_LABEL, truth == UNLABELLED),
     ):
-        image[where] = plt.matplotlib.colors.to_rgb(colour)
+        image[where] = to_rgb(colour)
     return image
 
 

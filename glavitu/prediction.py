@@ -14,7 +14,7 @@ from glavitu.profiles import load_profile
 from glavitu.progress import progress
 from glavitu.provenance import fingerprint, provenance
 from glavitu.tiles import UNLABELLED, find_split, open_tiles
-from glavitu.weights import load_weights
+from glavitu.weights import load_model, load_weights, read_built
 
 
 def predict_tile(model, tile, *, stride=None, batch_size=8):
@@ -149,7 +149,7 @@ def predict(architecture=None, *, profile="demo", data=None, out=".", name=None,
     recipe = {
         "weights": fingerprint(source),
         "data": fingerprint(tiles.path),
-        "stride": min(profile.stride, size),
+        "stride": min(profile.stride or size // 2, size),
         "tiles": list(tiles),
     }
     files = [folder / f"{tile}.nc" for tile in tiles]
@@ -181,28 +181,21 @@ def predict(architecture=None, *, profile="demo", data=None, out=".", name=None,
 
 def load_trained(architecture, profile, tiles, paths, weights=None):
     """Return the network trained as `paths`, or of a weight file, and the path of its weights."""
-    if weights is None and paths.record.exists():
-        settings = read_json(paths.record)["settings"]
-        if architecture not in (None, settings["architecture"]):
-            raise InputError(
-                f"{paths.weights} holds {settings['architecture']}, not {architecture}; "
-                "name the training with -n"
-            )
-        model = build_model(
-            settings["architecture"],
-            inputs=settings["inputs"],
-            patch_size=settings["patch_size"],
-            **settings["sizes"],
-        )
-    else:
-        architecture = architecture or "glavitu"
-        model = build_model(
-            architecture,
-            inputs=profile.select(tiles.sources),
-            patch_size=profile.patch_size,
-            **profile.sizes.get(architecture, {}),
-        )
     source = Path(weights or paths.weights)
+    if built := read_built(source):
+        if architecture not in (None, built["architecture"]):
+            raise InputError(
+                f"{source} does not fit {architecture}: it holds {built['architecture']}; name the "
+                "training with -n"
+            )
+        return load_model(source), source
+    architecture = architecture or "glavitu"
+    model = build_model(
+        architecture,
+        inputs=profile.select(tiles.sources),
+        patch_size=profile.patch_size,
+        **profile.sizes.get(architecture, {}),
+    )
     load_weights(model, source)
     return model, source
 
@@ -228,7 +221,7 @@ def _prediction(tile, probabilities):
             "glacier": (("y", "x"), probabilities.argmax(-1).astype(np.uint8)),
         },
         coords={name: tile[name] for name in ("y", "x", "spatial_ref") if name in tile.coords},
-        attrs={key: tile.attrs[key] for key in ("tile", "region", "crs") if key in tile.attrs},
+        attrs={key: tile.attrs[key] for key in ("tile", "region") if key in tile.attrs},
     )
     if "groundtruth" in tile:
         label = tile["groundtruth"].values
@@ -236,4 +229,27 @@ def _prediction(tile, probabilities):
         result["groundtruth"] = (("y", "x"), classes)
     rows, columns = (tile.attrs.get(f"padding_{side}", 0) for side in ("height", "width"))
     height, width = probabilities.shape[:2]
-    return result.isel(y=slice(rows, height - rows), x=slice(columns, width - columns))
+    result = result.isel(y=slice(rows, height - rows), x=slice(columns, width - columns))
+    return _describe(result)
+
+
+def _describe(prediction):
+    """Add what GIS software wants to know, by the CF conventions."""
+    names = {
+        "probability": "probability of the class glacier",
+        "glacier": "mapped class",
+        "groundtruth": "label",
+    }
+    if "spatial_ref" in prediction.coords:  # of a tile with a CRS, so that .rio is registered
+        crs = prediction.rio.crs
+        prediction = prediction.rio.write_crs(crs).rio.write_coordinate_system()
+        prediction = prediction.rio.write_transform()
+    for name, variable in prediction.items():
+        variable.attrs["long_name"] = names[name]
+        variable.encoding["zlib"] = True
+        if name != "probability":
+            variable.attrs |= {"flag_values": [0, 1], "flag_meanings": "background glacier"}
+    if "groundtruth" in prediction:
+        prediction["groundtruth"].attrs["_FillValue"] = np.uint8(UNLABELLED)
+    prediction.attrs["Conventions"] = "CF-1.11"
+    return prediction

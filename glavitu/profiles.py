@@ -1,5 +1,6 @@
 """Profiles: named sets of parameters, one YAML file each in `profiles/`."""
 
+import re
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
@@ -40,7 +41,7 @@ class Profile:
     reduce_patience, stop_patience : int
         Epochs without a better validation IoU before the learning rate drops, before it stops.
     stride : int
-        Step between prediction windows, in pixels.
+        Step between prediction windows, in pixels; 0 means half a patch, as published.
     seed : int
         Of weights, sampling, augmentation and dropout.
     """
@@ -58,7 +59,7 @@ class Profile:
     learning_rate: float = 5e-4
     reduce_patience: int = 10
     stop_patience: int = 31
-    stride: int = 192
+    stride: int = 0
     seed: int = 0
 
     def __post_init__(self):
@@ -68,9 +69,8 @@ class Profile:
             self._check(name, getattr(self, name), lambda v: v >= 0, int, "0 or more")
         rate = self.learning_rate
         self._check("learning_rate", rate, lambda v: 0 < v < 1, (int, float), "between 0 and 1")
-        self._check(
-            "stride", self.stride, lambda v: 1 <= v <= self.patch_size, int, "1 to patch_size"
-        )
+        fits = f"0 to the patch_size of {self.patch_size}"
+        self._check("stride", self.stride, lambda v: 0 <= v <= self.patch_size, int, fits)
 
         for name in self.architectures:
             if name not in ARCHITECTURES:
@@ -80,6 +80,9 @@ class Profile:
                 )
         for name, kind in {"demo_data": dict, "sizes": dict, "sources": list}.items():
             self._check(name, getattr(self, name), lambda v: True, kind, f"a {kind.__name__}")
+        unknown = [name for name in self.sizes if name not in ARCHITECTURES]
+        if unknown:
+            raise InputError(f"profile {self.name}: sizes of unknown architecture {unknown[0]!r}")
         for name, sizes in self.sizes.items():
             self._check(f"sizes of {name}", sizes, lambda v: True, dict, "a dict")
 
@@ -132,6 +135,9 @@ def load_profile(profile):
     unknown = [key for key in content if key not in known]
     if unknown:
         raise InputError(f"{path}: unknown parameter {unknown[0]!r}; known: {', '.join(known)}")
+    rate = content.get("learning_rate")
+    if isinstance(rate, str) and re.fullmatch(r"[\d.]+e-?\d+", rate):
+        content["learning_rate"] = float(rate)  # YAML 1.1 takes 1e-3 for text
     content.setdefault("data", f"data/{path.stem}")
     return Profile(name=path.stem, **content)
 

@@ -12,6 +12,7 @@ from glavitu.errors import InputError
 from glavitu.files import replacing
 from glavitu.progress import progress, say
 from glavitu.schedule import plateau, warm_up
+from glavitu.weights import save_weights
 
 MONITOR = "val_output_iou_1"
 
@@ -87,9 +88,7 @@ class Recipe(keras.callbacks.Callback):
             )
         self.history.append(row)
         if self.state.best == epoch:
-            inference = keras.Model(self.model.input, self.model.output, name=self.model.name)
-            with replacing(self.paths.weights) as part:
-                inference.save_weights(part)
+            save_weights(self.model, self.paths.weights, **self.settings["sizes"])
         self._write_checkpoint()
         self._write_log()
         say(self._describe(row))

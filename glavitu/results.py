@@ -76,6 +76,20 @@ def typical_tiles(scores, regions):
     return [group.iloc[(len(group) - 1) // 2] for group in groups.values()]
 
 
+def verdict(networks, profile):
+    """Say in words which network has the highest mean IoU, and where GlaViTU stands."""
+    table = networks.set_index("architecture")
+    best = table.loc[table["mean IoU"].idxmax()]
+    text = f"With the profile {profile}, {best['network']} has the highest mean IoU over regions, "
+    text += f"{best['mean IoU']:.3f}."
+    if "glavitu" in table.index and best["network"] != title("glavitu"):
+        behind = best["mean IoU"] - table.loc["glavitu", "mean IoU"]
+        text += f" GlaViTU is {behind:.3f} below it."
+    if table["parameters"].max() < 8_000_000:
+        text += " These networks are narrower than the paper's and compare with each other only."
+    return text
+
+
 def read_records(out, names):
     """Return the records of several trainings by name."""
     return {name: read_json(Path(out) / "weights" / f"{name}.json") for name in names}
@@ -110,9 +124,14 @@ def write_results(out, profile, names):
             "provenance": provenance(),
         },
     )
-    for name, table in {"results": networks, "regions": regions.drop(columns=["accuracy"])}.items():
+    shown = networks.drop(columns="architecture").round({"training minutes": 1})
+    names_shown = regions["architecture"].map(title)
+    for name, table in {
+        "results": shown,
+        "regions": regions.assign(architecture=names_shown).drop(columns="accuracy"),
+    }.items():
         with replacing(out / f"{name}.md") as part:
-            part.write_text(to_markdown(table.drop(columns="network", errors="ignore")))
+            part.write_text(to_markdown(table), encoding="utf-8")
     return networks, regions
 
 

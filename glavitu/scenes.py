@@ -80,6 +80,7 @@ def compile_tiles(csv, directory, *, patch_size=384):
     scaling = _training_scaling(table, sources)
     directory = Path(directory)
     paths = {split: directory / f"{split}.hdf5" for split in SPLITS}
+    (directory / "demo_data.json").unlink(missing_ok=True)  # no longer true of these files
     with (
         replacing(paths["train"]) as train,
         replacing(paths["val"]) as val,
@@ -97,6 +98,7 @@ def _read_table(csv):
         table = pd.read_csv(csv, dtype=str, keep_default_na=False, encoding="utf-8-sig")
     except (ValueError, pd.errors.ParserError) as error:
         raise InputError(f"{csv} is not a table of comma-separated values: {error}") from None
+    table = table.rename(columns=str.strip).apply(lambda column: column.str.strip())
     missing = [column for column in FIXED_COLUMNS if column not in table]
     if missing:
         raise InputError(
@@ -107,8 +109,8 @@ def _read_table(csv):
     if not sources:
         raise InputError(f"{csv} names no source; add a column such as 'optical' with paths")
     for column in (*FIXED_COLUMNS, *sources):
-        if (table[column].str.strip() == "").any():
-            tile = table.loc[table[column].str.strip() == "", "tile"].iloc[0]
+        if (table[column] == "").any():
+            tile = table.loc[table[column] == "", "tile"].iloc[0]
             raise InputError(f"{csv}: tile {tile!r} lacks {column!r}")
     for tile in table["tile"]:
         if not re.fullmatch(r"[\w.-]+", tile):
@@ -123,6 +125,9 @@ def _read_table(csv):
             raise InputError(f"{csv}: the split {split!r} is empty; give it at least one tile")
     for column in ("groundtruth", *sources):
         table[column] = [_inside(csv, path) for path in table[column]]
+        if table[column].duplicated().any():
+            twice = table.loc[table[column].duplicated(keep=False), "tile"]
+            raise InputError(f"{csv}: tiles {twice.iloc[0]} and {twice.iloc[1]} share a {column}")
     return table
 
 
@@ -239,8 +244,13 @@ def scale(array, low, high):
     return np.nan_to_num((array - low) / (high - low)).astype(np.float32)
 
 
-def to_dataarray(values, transform, crs, *, nodata=None):
-    """Return values (band, y, x) as a georeferenced `xarray.DataArray` ready to be written."""
+def to_dataarray(values, transform, crs, *, nodata=None, bands=None):
+    """Return values (band, y, x) as a georeferenced `xarray.DataArray` ready to be written.
+
+    `bands` are the descriptions of the bands that GIS software shows.
+    """
     array = xr.DataArray(values, dims=("band", "y", "x"))
+    if bands:
+        array.attrs["long_name"] = tuple(bands)
     array = array.rio.write_transform(rasterio.Affine(*transform)).rio.write_crs(crs)
     return array if nodata is None else array.rio.write_nodata(nodata)

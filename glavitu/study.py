@@ -122,7 +122,7 @@ def _execute(source, target, parameters, key):
             stdout_file=sys.stdout,
             stderr_file=sys.stderr,
             cwd=str(NOTEBOOKS),
-            extra_arguments=["--log-level=ERROR"],
+            extra_arguments=["--log-level=CRITICAL"],
         )
     except PapermillExecutionError as error:
         message = (

@@ -1,4 +1,4 @@
-"""HDF5 tile files <-> xarray, in the layout of the published data (DESIGN, section 4).
+"""HDF5 tile files <-> xarray, in the layout of the published data.
 
 A file holds one group per tile; a group holds one array (y, x, band) per source and the one-hot
 label. Files are plain HDF5: no dimension scales, any float type, chunking and compression.
@@ -52,7 +52,9 @@ def find_split(data, split):
     """Return the file of a split in the folder `data`: ``test.hdf5`` or ``test_ps384_….hdf5``."""
     data = Path(data)
     if not data.is_dir():
-        raise InputError(f"no data folder at {data}; see the README for how to make or get one")
+        raise InputError(
+            f"no data folder at {data}; `python -m glavitu demo-data {data}` makes demo data there"
+        )
     found = [data / f"{split}.hdf5", *sorted(data.glob(f"{split}_*.hdf5"))]
     found = [path for path in found if path.exists()]
     if not found:

@@ -61,6 +61,7 @@ def train(
         For data that does not fit, or a result of that name made with other settings.
     """
     profile = load_profile(profile).with_changes(seed=seed)
+    default_sizes(architecture)  # an unknown one is refused before anything is looked for
     paths = Outputs(out, name or architecture)
     data = Path(data or profile.data)
     files = {split: find_split(data, split) for split in ("train", "val")}

@@ -4,6 +4,7 @@ Every shape is checked before the first weight is set, so a file that does not f
 as it was.
 """
 
+import json
 import re
 from collections import Counter
 from pathlib import Path
@@ -11,6 +12,8 @@ from pathlib import Path
 import h5py
 
 from glavitu.errors import InputError
+from glavitu.files import replacing
+from glavitu.models import build_model
 
 # The layers of a published file that hold weights, in the file's order, as the prefixes of our
 # layers' names. Within each, a file lists trainable weights in creation order, then the others.
@@ -51,8 +54,84 @@ def load_weights(model, path):
             return
         if "layers" not in file:
             raise InputError(f"{path} is HDF5 but holds no Keras weights")
+        _check_sources(model, file)
         _check_keras3(model, file)
     model.load_weights(path)
+
+
+def save_weights(model, path, **sizes):
+    """Write weights as Keras 3 does, and beside them what `load_model` needs to build the network.
+
+    Parameters
+    ----------
+    model : keras.Model
+        A network made by `build_model`.
+    path : str or Path
+        A name that ends with ``.weights.h5``; the file is whole or absent.
+    **sizes
+        The sizes the network was built with, where they are not the published ones.
+    """
+    inference = type(model)(model.input, model.output, name=model.name)  # without the optimizer
+    shapes = {source: tensor.shape for source, tensor in model.input.items()}
+    built = {
+        "architecture": model.name,
+        "inputs": {source: shape[3] for source, shape in shapes.items()},
+        "patch_size": next(iter(shapes.values()))[1],
+        "sizes": sizes,
+    }
+    with replacing(path) as part:
+        inference.save_weights(part)
+        with h5py.File(part, "r+") as file:
+            file.attrs["glavitu"] = json.dumps(built)
+
+
+def load_model(path):
+    """Build the network a weight file of ours was written for, and load its weights.
+
+    Parameters
+    ----------
+    path : str or Path
+        A file written by `train` or `save_weights`.
+
+    Returns
+    -------
+    keras.Model
+
+    Raises
+    ------
+    InputError
+        For a file that is not ours: it does not say which network it is for.
+    """
+    built = read_built(path)
+    if built is None:
+        raise InputError(
+            f"{path} does not say which network it is for; use build_model and load_weights"
+        )
+    sizes = built.pop("sizes")
+    model = build_model(built.pop("architecture"), **built, **sizes)
+    load_weights(model, path)
+    return model
+
+
+def read_built(path):
+    """Return what a weight file of ours was built with, None where it does not say."""
+    try:
+        with h5py.File(path, "r") as file:
+            return json.loads(file.attrs["glavitu"]) if "glavitu" in file.attrs else None
+    except OSError:
+        return None
+
+
+def _check_sources(model, file):
+    """Refuse a file whose sources come in another order: equal shapes would hide the swap."""
+    if "glavitu" not in file.attrs:
+        return
+    expected, found = list(model.input), list(json.loads(file.attrs["glavitu"])["inputs"])
+    if expected != found:
+        raise InputError(
+            f"{file.filename} was written for the sources {', '.join(found)}, in this order; the "
+            f"model has {', '.join(expected)}"
+        )
 
 
 def _load_published(model, file):

@@ -64,7 +64,8 @@ def test_train_predict_evaluate(run, tiny_data, profile, tmp_path):
 
 def test_compile(run, tile_table, tmp_path):
     status, out, _ = run("compile", tile_table, tmp_path / "out", "--patch-size", 16)
-    assert status == 0 and "test.hdf5" in out
+    assert status == 0 and out.count("\n") == 3
+    assert "test.hdf5: 1 tiles of ALP; dem (1), optical (2); 100% labelled" in out
 
 
 def test_wrong_input_gives_one_line_and_status_2(run, tiny_data, tile_table, profile, tmp_path):
@@ -83,7 +84,7 @@ def test_wrong_input_gives_one_line_and_status_2(run, tiny_data, tile_table, pro
         (("train", "--data", tmp_path / "none", *common), "no data folder"),
         (("train", "--data", tmp_path / "text", *common), "not an HDF5 file"),
         (("train", "--data", tmp_path / "lacking", *common), "tile SVAL1-0000 has no 'dem'"),
-        (("train", "-m", "unet", "--data", tiny_data, *common), "unknown architecture 'unet'"),
+        (("train", "-m", "unet", *common), "unknown architecture 'unet'"),
         (("train", "--data", tiny_data, "--out", "x"), "smaller than the patch of 128"),
         (("train", "--data", tiny_data, "--profile", "none"), "no profile 'none'"),
         (("predict", "--data", tiny_data, *common), "no weights at"),
@@ -94,6 +95,7 @@ def test_wrong_input_gives_one_line_and_status_2(run, tiny_data, tile_table, pro
         (("train", "--nonsense"), "No such option"),
         (("train", "--seed", "many"), "not a valid integer"),
         (("nonsense",), "No such command"),
+        (("train", "--data", tiny_data, "--profile", profile, "--out", profile), "Not a directory"),
     ]:
         status, out, err = run(*arguments)
         assert (status, out) == (2, ""), arguments

@@ -1,13 +1,14 @@
 import keras
 import numpy as np
 import pytest
+import rasterio
 import xarray as xr
 from conftest import TINY_SIZES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_weights import write_published
 
-from glavitu import InputError, build_model, open_tiles, predict_tile
+from glavitu import InputError, build_model, compile_tiles, open_tiles, predict_tile
 from glavitu.evaluation import read_prediction
 from glavitu.prediction import blend, predict, window_starts, window_weights
 from glavitu.training import train
@@ -118,10 +119,23 @@ def test_published_weights_predict_without_a_training(tiny_data, tiny_profile, t
     assert np.allclose(found, expected["probability"], atol=1e-6)
 
 
+def test_predictions_open_where_they_lie_in_gis_software(tile_table, tiny_profile, tmp_path):
+    compile_tiles(tile_table, tmp_path / "data", patch_size=16)
+    options = {"profile": tiny_profile, "data": tmp_path / "data", "out": tmp_path}
+    train("resunet", **options)
+    (file,) = predict("resunet", **options)
+    with rasterio.open(f"netcdf:{file}:glacier") as raster:
+        assert raster.crs.to_epsg() == 32632
+        assert raster.transform[:6] == (30, 0, 500_000, 0, -30, 5_000_000)
+    with rasterio.open(f"netcdf:{file}:groundtruth") as raster:
+        assert raster.nodata == 255
+    assert read_prediction(file)["groundtruth"].dtype == np.uint8
+
+
 def test_weights_of_another_network_are_refused(tiny_data, tiny_profile, tmp_path):
     options = {"profile": tiny_profile, "data": tiny_data, "out": tmp_path}
     train("resunet", name="mine", **options)
-    with pytest.raises(InputError, match="holds resunet, not setr"):
+    with pytest.raises(InputError, match="does not fit setr: it holds resunet"):
         predict("setr", name="mine", **options)
     weights = tmp_path / "weights" / "mine.weights.h5"
     with pytest.raises(InputError, match="does not fit setr"):

@@ -30,13 +30,14 @@ def test_every_profile_builds_every_network(name):
         ("patch_size: many", "patch_size is 'many'"),
         ("batch_size: 0", "batch_size is 0"),
         ("epochs: true", "epochs is True"),
-        ("stride: 400", "stride is 400, expected 1 to patch_size"),
+        ("stride: 400", "stride is 400, expected 0 to the patch_size of 384"),
         ("learning_rate: 0", "learning_rate is 0, expected between 0 and 1"),
         ("- a", "holds no parameters"),
         ("a: [", "is not YAML"),
         ("a: !!python/object:os.system {}", "is not YAML"),
         ("architectures: [unet]", "unknown architecture 'unet'"),
-        ("sizes: {resunet: 3}", "sizes"),
+        ("sizes: {resunet: 3}", "sizes of resunet is 3, expected a dict"),
+        ("sizes: {foo: {a: 1}}", "sizes of unknown architecture 'foo'"),
     ],
 )
 def test_profiles_that_cannot_be_are_refused_in_one_line(tmp_path, text, message):
@@ -45,6 +46,12 @@ def test_profiles_that_cannot_be_are_refused_in_one_line(tmp_path, text, message
     with pytest.raises(InputError, match=message) as error:
         load_profile(path)
     assert "\n" not in str(error.value)
+
+
+def test_a_learning_rate_without_a_point_is_a_number(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("learning_rate: 1e-3")
+    assert load_profile(path).learning_rate == 0.001
 
 
 def test_unknown_profiles_are_refused_with_the_known_ones():

@@ -75,6 +75,7 @@ def test_pixels_without_data_in_any_source_are_unlabelled(tile_table, tmp_path):
         ({"optical": ""}, "tile 'ALP-0' lacks 'optical'"),
         ({"tile": "ALP-1"}, "tile 'ALP-1' twice"),
         ({"tile": "A/B"}, "may hold only letters"),
+        ({"groundtruth": "groundtruth_2.tif"}, "tiles ALP-0 and ALP-2 share a groundtruth"),
         ({"split": "training"}, "unknown split 'training'"),
         ({"split": "val"}, "the split 'train' is empty"),
         ({"groundtruth": "dem_0.tif"}, "labels must be one band of 0 and 1"),
@@ -122,6 +123,11 @@ def test_bands_that_say_nothing_are_refused(tile_table, tmp_path, value, message
     write_geotiff(tile_table.parent / "dem_0.tif", np.full((1, 20, 20), value, np.int16))
     with pytest.raises(InputError, match=message):
         compile_tiles(tile_table, tmp_path / "out")
+
+
+def test_blanks_around_a_tables_entries_do_not_matter(tile_table, tmp_path):
+    tile_table.write_text(tile_table.read_text().replace(",", " , "))
+    assert len(open_tiles(compile_tiles(tile_table, tmp_path / "out")["test"])) == 1
 
 
 def test_existing_files_survive_a_compilation_that_fails(tile_table, tmp_path):

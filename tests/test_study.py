@@ -6,7 +6,7 @@ import nbformat
 import pandas as pd
 import pytest
 
-from glavitu import InputError, load_profile, plots, results
+from glavitu import InputError, compile_tiles, load_profile, plots, results
 from glavitu.demo_data import make_demo_data
 from glavitu.exploration import band_histograms, count_tiles
 from glavitu.study import NOTEBOOKS, StudyError, ensure_data, run_study
@@ -57,6 +57,14 @@ def test_demo_data_are_made_once_and_never_over_other_data(demo, tiny_data):
         make_demo_data(tiny_data)
 
 
+def test_demo_data_compiled_over_are_demo_data_no_longer(tile_table, tmp_path):
+    recipe = {"tile_size": 32, "tiles_per_region": 3, "regions": ["LL"]}
+    make_demo_data(tmp_path / "demo", **recipe)
+    compile_tiles(tile_table, tmp_path / "demo")
+    with pytest.raises(InputError, match="holds data that are not demo data"):
+        make_demo_data(tmp_path / "demo", **recipe)
+
+
 def test_counts_and_histograms_describe_the_tiles(demo):
     tiles = open_tiles(demo / "train.hdf5")
     counts = count_tiles(tiles)
@@ -84,6 +92,17 @@ def test_results_table_is_pooled_and_ordered_as_asked():
     assert table["region"].tolist() == ["A", "B", "A", "B"]
     assert table["IoU"].tolist() == [1, 0.5, 0.75, 1]
     assert results.typical_tiles(scores, ["B"]) == ["B-0"]
+
+
+def test_the_verdict_says_where_glavitu_stands():
+    table = pd.DataFrame(
+        {"architecture": ["setr", "glavitu"], "network": ["SETR", "GlaViTU"]}
+        | {"mean IoU": [0.8, 0.75], "parameters": [9_000_000, 10]}
+    )
+    text = "SETR has the highest mean IoU over regions, 0.800. GlaViTU is 0.050 below it."
+    assert results.verdict(table, "x").endswith(text)
+    best = results.verdict(table.assign(**{"mean IoU": [0.7, 0.75]}), "x")
+    assert "GlaViTU has the highest" in best and "below" not in best
 
 
 def test_markdown_has_decimals_and_separators():

@@ -4,7 +4,7 @@ import pytest
 from conftest import TINY_SIZES
 
 from benchmarks.parity import differences_under, installed_backends
-from glavitu import InputError, build_model, load_weights
+from glavitu import InputError, build_model, load_model, load_weights, save_weights
 from glavitu.models import NETWORKS
 from glavitu.weights import PUBLISHED_STAGES
 
@@ -96,6 +96,28 @@ def test_weights_that_do_not_fit_are_refused_by_layer_and_change_nothing(
         load_weights(other, path)
     assert "\n" not in str(error.value)
     assert all(np.array_equal(a, b) for a, b in zip(before, other.get_weights(), strict=True))
+
+
+@pytest.mark.parametrize("architecture", NETWORKS)
+def test_a_weight_file_of_ours_says_which_network_it_is_for(architecture, tmp_path):
+    model = randomise(tiny(architecture))
+    save_weights(model, tmp_path / "a.weights.h5", **TINY_SIZES[architecture])
+    other = load_model(tmp_path / "a.weights.h5")
+    assert other.name == architecture and list(other.input) == list(INPUTS)
+    assert same_weights(model, other)
+
+
+def test_sources_of_equal_shape_in_another_order_are_refused(tmp_path):
+    save_weights(tiny("resunet"), tmp_path / "a.weights.h5", **TINY_SIZES["resunet"])
+    swapped = tiny("resunet", inputs={"optical": 3, "sar": 2, "dem": 2})
+    with pytest.raises(InputError, match="written for the sources optical, dem, sar, in this ord"):
+        load_weights(swapped, tmp_path / "a.weights.h5")
+
+
+def test_a_file_that_does_not_say_is_not_guessed(tmp_path):
+    tiny("resunet").save_weights(tmp_path / "a.weights.h5")
+    with pytest.raises(InputError, match="does not say which network"):
+        load_model(tmp_path / "a.weights.h5")
 
 
 def test_file_with_more_layers_than_the_model_is_refused(tmp_path):
