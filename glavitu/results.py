@@ -119,6 +119,7 @@ def write_results(out, profile, names):
             "seed": profile.seed,
             "networks": networks.to_dict("records"),
             "training_seconds": {name: records[name]["seconds"] for name in names},
+            "training_commits": {name: records[name]["provenance"]["commit"] for name in names},
             "prediction_seconds": predictions,
             "data": records[names[0]]["settings"]["data"],
             "provenance": provenance(),

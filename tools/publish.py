@@ -34,9 +34,10 @@ def store_demo(run, figures):
         shutil.copy(path, figures / path.name)
     record = json.loads((run / "results.json").read_text(encoding="utf-8"))
     origin = record["provenance"]
+    commits = ", ".join(sorted(set(record["training_commits"].values())))
     caption = (
-        f"\nDemo results: profile `{record['profile']['name']}`, seed {record['seed']}, commit "
-        f"{origin['commit']}, {origin['time'][:10]}, {origin['machine']}, from "
+        f"\nDemo results: profile `{record['profile']['name']}`, seed {record['seed']}, trained at "
+        f"commit {commits}, scored at {origin['commit']}, {origin['time'][:10]}, from "
         "[results.json](figures/results.json) and [results.csv](figures/results.csv).\n"
     )
     table = (run / "results.md").read_text(encoding="utf-8")
