@@ -156,6 +156,7 @@ def predict(architecture=None, *, profile="demo", data=None, out=".", name=None,
     record = folder / "predictions.json"
     if record.exists() and all(f.exists() for f in files) and read_json(record)["recipe"] == recipe:
         return files
+    folder.mkdir(parents=True, exist_ok=True)
     record.unlink(missing_ok=True)
     for stale in folder.glob("*.nc"):
         stale.unlink()

@@ -71,6 +71,8 @@ def train(
         return pd.read_csv(paths.log)
     for split in tiles.values():
         split.check(settings["inputs"], profile.patch_size)
+    for path in (paths.weights, paths.log):  # a place that cannot be written to shows before work
+        path.parent.mkdir(parents=True, exist_ok=True)
 
     keras.utils.set_random_seed(profile.seed)
     model = build_model(
