@@ -39,19 +39,21 @@ class Recipe(keras.callbacks.Callback):
             stop_patience=self.profile.stop_patience,
         )
 
-    def resume(self, model):
-        """Set the model and the log to the last whole epoch of a training that was cut off."""
-        model.optimizer.build(model.trainable_variables)
-        if not self.paths.checkpoint.exists():
-            return
-        with h5py.File(self.paths.checkpoint, "r") as file:
-            self.history = json.loads(file["history"].asstr()[()])
-            for i, variable in enumerate(_variables(model)):
-                variable.assign(file[f"variable_{i}"][()])
-        self._write_log()
+    def resume(self):
+        """Set the log to the last whole epoch of a training that was cut off."""
+        if self.paths.checkpoint.exists():
+            with h5py.File(self.paths.checkpoint, "r") as file:
+                self.history = json.loads(file["history"].asstr()[()])
+            self._write_log()
 
     def on_train_begin(self, logs=None):
-        """Show a bar of epochs."""
+        """Set every variable as the last whole epoch left it, and show a bar of epochs."""
+        self.model.optimizer.build(self.model.trainable_variables)
+        if self.history:
+            # not before: Keras moves the seeds of dropout when it builds a model for training
+            with h5py.File(self.paths.checkpoint, "r") as file:
+                for i, variable in enumerate(_variables(self.model)):
+                    variable.assign(file[f"variable_{i}"][()])
         self.bar = progress(
             description=self.paths.name,
             total=self.profile.epochs * self.params["steps"],

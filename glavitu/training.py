@@ -83,7 +83,7 @@ def train(
     )
     compile_model(model)
     recipe = Recipe(paths, settings, profile)
-    recipe.resume(model)
+    recipe.resume()
     if not recipe.state.stop and len(recipe.history) < profile.epochs:
         _fit(model, tiles, settings["inputs"], profile, recipe)
     scaling = json.loads(tiles["train"].attrs.get("scaling", "null"))

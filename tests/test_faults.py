@@ -24,12 +24,16 @@ def weights_of(folder):
     return arrays
 
 
+def epochs_in(log):
+    return len(pd.read_csv(log)) if log.exists() else 0
+
+
 @pytest.mark.slow
 def test_a_training_killed_at_random_moments_ends_like_an_undisturbed_one(
     tiny_data, tiny_profile, tmp_path
 ):
     profile = tmp_path / "tiny.yaml"
-    changed = replace(tiny_profile, epochs=40, steps=10, stop_patience=40)
+    changed = replace(tiny_profile, epochs=60, steps=10, stop_patience=60)
     parameters = {k: v for k, v in changed.as_dict().items() if k != "name"}
     profile.write_text(yaml.safe_dump(parameters))
 
@@ -42,22 +46,26 @@ def test_a_training_killed_at_random_moments_ends_like_an_undisturbed_one(
     assert start(tmp_path / "whole").wait() == 0
     duration = time.monotonic() - started
     whole = pd.read_csv(tmp_path / "whole" / "logs" / "glavitu_log.csv")
-    training = whole["seconds"].sum()
+    epoch = whole["seconds"].iloc[1:].median()
+    start_up = duration - whole["seconds"].sum()
 
     draw = random.Random(0)
-    kills, epochs = [], []
-    while len(kills) < KILLS:
+    log = tmp_path / "cut" / "logs" / "glavitu_log.csv"
+    kills, epochs = 0, []
+    while kills < KILLS:
         process = start(tmp_path / "cut")
-        # after the imports, so that kills fall on epochs, validation and writing
-        moment = duration - training + draw.uniform(0, training / 4)
-        try:
-            process.wait(moment)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        kills.append(round(moment, 2))
-        log = tmp_path / "cut" / "logs" / "glavitu_log.csv"
-        epochs.append(len(pd.read_csv(log)) if log.exists() else 0)
+        if kills % 4 == 3:  # anywhere in start-up and resuming
+            time.sleep(draw.uniform(0, start_up))
+        else:  # in training, validation or writing, after one more whole epoch
+            rows = epochs_in(log)
+            while epochs_in(log) == rows and process.poll() is None:
+                time.sleep(0.01)
+            time.sleep(draw.uniform(0, 2 * epoch))
+        assert process.poll() is None, "the training ended before it could be killed"
+        process.kill()
+        process.wait()
+        kills += 1
+        epochs.append(epochs_in(log))
         whole_files = (p for p in (tmp_path / "cut").rglob("*.h5") if p.name[0] != ".")
         for path in whole_files:
             h5py.File(path).close()  # whole, whenever the kill came
