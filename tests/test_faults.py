@@ -70,7 +70,7 @@ def test_a_training_killed_at_random_moments_ends_like_an_undisturbed_one(
         for path in whole_files:
             h5py.File(path).close()  # whole, whenever the kill came
     assert start(tmp_path / "cut").wait() == 0
-    print(f"killed after {kills} s, whole epochs in the log then: {epochs}")
+    print(f"killed {kills} times, whole epochs in the log then: {epochs}")
     assert max(epochs) > 0 and epochs == sorted(epochs)
 
     cut = pd.read_csv(tmp_path / "cut" / "logs" / "glavitu_log.csv")
