@@ -80,7 +80,6 @@ def compile_tiles(csv, directory, *, patch_size=384):
     scaling = _training_scaling(table, sources)
     directory = Path(directory)
     paths = {split: directory / f"{split}.hdf5" for split in SPLITS}
-    (directory / "demo_data.json").unlink(missing_ok=True)  # no longer true of these files
     with (
         replacing(paths["train"]) as train,
         replacing(paths["val"]) as val,
@@ -88,6 +87,7 @@ def compile_tiles(csv, directory, *, patch_size=384):
     ):
         for split, part in zip(SPLITS, (train, val, test), strict=True):
             _write_split(part, table[table["split"] == split], sources, scaling, patch_size)
+        (directory / "demo_data.json").unlink(missing_ok=True)  # not true of what replaces it
     return paths
 
 

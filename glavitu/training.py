@@ -91,7 +91,6 @@ def train(
         paths.record,
         {
             "settings": settings,
-            "finished": True,
             "parameters": model.count_params(),
             "epochs": len(recipe.history),
             "best_epoch": recipe.state.best,

@@ -100,3 +100,13 @@ def write_geotiff(path, values, *, transform=(30, 0, 500_000, 0, -30, 5_000_000)
     """Write values (band, y, x) as a GeoTIFF in UTM 32N."""
     nodata = None if "groundtruth" in str(path) else nodata
     write_raster(path, to_dataarray(values, transform, "EPSG:32632", nodata=nodata))
+
+
+def weights_of(folder, name="resunet"):
+    """Return the arrays of a training's weight file by their place in it."""
+    arrays = {}
+    with h5py.File(folder / "weights" / f"{name}.weights.h5") as file:
+        file.visititems(
+            lambda key, item: arrays.update({key: item[()]}) if hasattr(item, "shape") else None
+        )
+    return arrays

@@ -11,17 +11,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from conftest import weights_of
 
 KILLS = 12
-
-
-def weights_of(folder):
-    arrays = {}
-    with h5py.File(folder / "weights" / "glavitu.weights.h5") as file:
-        file.visititems(
-            lambda key, item: arrays.update({key: item[()]}) if hasattr(item, "shape") else None
-        )
-    return arrays
 
 
 def epochs_in(log):
@@ -75,7 +67,10 @@ def test_a_training_killed_at_random_moments_ends_like_an_undisturbed_one(
 
     cut = pd.read_csv(tmp_path / "cut" / "logs" / "glavitu_log.csv")
     pd.testing.assert_frame_equal(whole.drop(columns="seconds"), cut.drop(columns="seconds"))
-    expected, found = weights_of(tmp_path / "whole"), weights_of(tmp_path / "cut")
+    expected, found = (
+        weights_of(tmp_path / "whole", "glavitu"),
+        weights_of(tmp_path / "cut", "glavitu"),
+    )
     assert expected.keys() == found.keys()
     assert all(np.array_equal(expected[key], found[key]) for key in expected)
     assert not list((tmp_path / "cut").rglob("*.checkpoint.h5"))

@@ -3,25 +3,16 @@ import subprocess
 import sys
 from dataclasses import replace
 
-import h5py
 import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from conftest import weights_of
 
 from glavitu import InputError
 from glavitu.files import read_json
 from glavitu.recipe import Recipe
 from glavitu.training import train
-
-
-def weights_of(folder, name="resunet"):
-    arrays = {}
-    with h5py.File(folder / "weights" / f"{name}.weights.h5") as file:
-        file.visititems(
-            lambda key, item: arrays.update({key: item[()]}) if hasattr(item, "shape") else None
-        )
-    return arrays
 
 
 def log_of(folder, name="resunet"):
