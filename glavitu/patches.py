@@ -1,9 +1,10 @@
 """Which patches a network sees, and how they become batches.
 
 First plan (pure, from tile shapes alone), then read, then augment. A batch is a function of
-(seed, epoch, index) whatever the number of workers.
+(seed, epoch, index) whatever the number of threads.
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
@@ -111,12 +112,15 @@ class PatchSequence(keras.utils.PyDataset):
     heads : tuple of str
         Names of the network's outputs.
     random : bool
-        True draws and augments patches at random for `steps` batches (training), False walks over
-        every non-overlapping patch in order (validation).
+        True draws and augments patches at random, without end (training); False walks over every
+        non-overlapping patch in order (validation).
     seed, epoch : int
-        Of the random draws; whoever trains sets `epoch` before each epoch.
+        Of the random draws: batch `index` is the one of ``epoch + index // steps`` in the place
+        ``index % steps``. So it does not matter when Keras draws ahead, or twice.
     steps : int, optional
         Batches in an epoch of random patches, by default the published `batches_per_epoch`.
+    threads : int
+        Batches made at once, ahead of the one asked for.
     """
 
     def __init__(
@@ -131,22 +135,38 @@ class PatchSequence(keras.utils.PyDataset):
         seed=0,
         epoch=0,
         steps=None,
-        workers=2,
+        threads=2,
     ):
-        super().__init__(workers=workers, max_queue_size=4 * max(1, workers))
+        super().__init__()
         self.tiles, self.inputs, self.size, self.batch_size = tiles, list(inputs), size, batch_size
         self.heads, self.random, self.seed, self.epoch = heads, random, seed, epoch
         self.shapes = {name: tiles.shape(name) for name in tiles}
         self.grid = None if random else grid_patches(self.shapes, size)
         self.steps = steps or batches_per_epoch(self.shapes, size, batch_size)
+        self.threads = ThreadPoolExecutor(threads, thread_name_prefix="patches")
+        self.ahead, self.drawn = threads + 1, {}
 
     def __len__(self):
         return self.steps if self.random else -(-len(self.grid) // self.batch_size)
 
+    @property
+    def num_batches(self):
+        """What Keras may draw: no end in training, where `fit` is told the steps of an epoch."""
+        return None if self.random else len(self)
+
     def __getitem__(self, index):
+        end = index + self.ahead if self.random else min(index + self.ahead, len(self))
+        kept = {i: batch for i, batch in self.drawn.items() if index <= i < end}
+        self.drawn = {
+            i: kept.get(i) or self.threads.submit(self.make, i) for i in range(index, end)
+        }
+        return self.drawn.pop(index).result()
+
+    def make(self, index):
+        """Read, augment and stack a batch."""
         patches = [self._read(patch) for patch in self.plan(index)]
         if self.random:
-            rng = np.random.default_rng([self.seed, self.epoch, index, 1])
+            rng = self._rng(index, 1)
             patches = [augment(arrays, rng) for arrays in patches]
         *sources, labels = (np.stack(arrays) for arrays in zip(*patches, strict=True))
         weights = (labels.sum(-1) > 0.999).astype(np.float32)
@@ -159,9 +179,12 @@ class PatchSequence(keras.utils.PyDataset):
     def plan(self, index):
         """Return the patches of a batch."""
         if self.random:
-            rng = np.random.default_rng([self.seed, self.epoch, index, 0])
-            return random_patches(self.shapes, self.size, self.batch_size, rng)
+            return random_patches(self.shapes, self.size, self.batch_size, self._rng(index, 0))
         return self.grid[index * self.batch_size : (index + 1) * self.batch_size]
+
+    def _rng(self, index, purpose):
+        epochs, step = divmod(index, self.steps)
+        return np.random.default_rng([self.seed, self.epoch + epochs, step, purpose])
 
     def _read(self, patch):
         window = patch.window(self.size)

@@ -62,8 +62,7 @@ class Recipe(keras.callbacks.Callback):
         )
 
     def on_epoch_begin(self, epoch, logs=None):
-        """Set the learning rate and the patches of the epoch."""
-        self.training.epoch = epoch
+        """Set the learning rate of the epoch."""
         self.started = time.perf_counter()
         self._set_rate(self.profile.learning_rate * 0.1**self.state.reductions)
 

@@ -138,16 +138,16 @@ def _fit(model, tiles, inputs, profile, recipe):
         heads=heads,
         random=True,
         seed=profile.seed,
-        epoch=len(recipe.history),  # Keras draws the first batch before the epoch begins
+        epoch=len(recipe.history),
         steps=profile.steps,
     )
     validation = PatchSequence(tiles["val"], **common, heads=heads, random=False)
-    recipe.training = training
     model.fit(
         training,
         validation_data=validation,
         epochs=profile.epochs,
         initial_epoch=len(recipe.history),
+        steps_per_epoch=len(training),
         callbacks=[recipe],
         shuffle=False,  # the order of batches is theirs, also after a restart
         verbose=0,

@@ -106,10 +106,19 @@ def test_a_batch_has_inputs_by_source_and_labels_and_weights_by_head(tiles):
 
 
 def test_a_batch_is_a_function_of_seed_epoch_and_index(tiles):
-    first, again = sequence(tiles)[1], sequence(tiles, workers=1)[1]
+    first, again = sequence(tiles)[1], sequence(tiles, threads=1)[1]
     assert np.array_equal(first[0]["optical"], again[0]["optical"])
     for other in (sequence(tiles)[0], sequence(tiles, epoch=1)[1], sequence(tiles, seed=4)[1]):
         assert not np.array_equal(first[0]["optical"], other[0]["optical"])
+
+
+def test_batches_of_training_go_on_over_epochs_in_whatever_order_they_are_drawn(tiles):
+    drawn, resumed = sequence(tiles, steps=3), sequence(tiles, steps=3, epoch=1)
+    assert drawn.num_batches is None and len(drawn) == 3
+    later, first = drawn[4], drawn[0]
+    assert np.array_equal(later[0]["optical"], resumed[1][0]["optical"])
+    assert np.array_equal(first[0]["optical"], sequence(tiles, steps=3)[0][0]["optical"])
+    assert not np.array_equal(first[0]["optical"], drawn[3][0]["optical"])
 
 
 def test_validation_walks_over_every_patch_once_in_order(tiles):
