@@ -1,7 +1,14 @@
 """Demo data: made tiles as GeoTIFFs with a `tiles.csv`, compiled to HDF5 like own data."""
 
-from concurrent.futures import ThreadPoolExecutor
+import os
+import signal
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from functools import partial
+from multiprocessing import get_context, parent_process
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pandas as pd
@@ -10,20 +17,32 @@ from glavitu import __version__
 from glavitu.errors import InputError
 from glavitu.files import read_json, replacing, write_json
 from glavitu.progress import progress
+from glavitu.regions import REGIONS, UNSEEN
 from glavitu.scenes import compile_tiles, to_dataarray, write_raster
 from glavitu.sensors import BANDS
-from glavitu.synthetic import REGIONS, make_tile
+from glavitu.synthetic import make_tile
 from glavitu.tiles import SPLITS
 
-SOURCES = ("optical", "dem", "sar")
+# Layer -> names of its bands.
+NAMES = BANDS | {"groundtruth": ("glacier",), "surface": ("surface",)}
 
 
-def make_demo_data(directory, *, tile_size=256, tiles_per_region=6, regions=None, seed=0):
+def make_demo_data(
+    directory,
+    *,
+    tile_size=256,
+    tiles_per_region=6,
+    regions=None,
+    seed=0,
+    outline_error=0.0,
+    workers=None,
+):
     """Make demo tiles of several regions; the same arguments always give the same data.
 
     Writes GeoTIFFs by source, ``tiles.csv``, ``train.hdf5``, ``val.hdf5`` and ``test.hdf5``. Of
-    each region, about half the tiles train, a sixth validates and a third tests. Data that are
-    there already are left alone.
+    each region, about half the tiles train, a sixth validates and a third tests; of the regions
+    `glavitu.regions.UNSEEN`, only that third is made. The layer ``surface`` is that of
+    `glavitu.compile_tiles`. Data that are there already are left alone.
 
     Parameters
     ----------
@@ -32,11 +51,17 @@ def make_demo_data(directory, *, tile_size=256, tiles_per_region=6, regions=None
     tile_size : int
         Height and width of a tile, in pixels of 30 m.
     tiles_per_region : int
-        At least 3, so that each split has a tile of every region.
+        At least 3, so that each split has a tile of every region that trains.
     regions : list of str, optional
-        Some of `glavitu.synthetic.REGIONS`; by default all.
+        Some of `glavitu.regions.REGIONS`; by default all.
     seed : int
         Of all randomness.
+    outline_error : float
+        Of `glavitu.synthetic.make_tile`: metres by which outlines are off.
+    workers : int, optional
+        Processes, which give the same data in any number; by default one per processor, if there
+        are tiles enough. A script that asks for more than one does so under
+        ``if __name__ == "__main__":``.
 
     Returns
     -------
@@ -53,23 +78,39 @@ def make_demo_data(directory, *, tile_size=256, tiles_per_region=6, regions=None
     unknown = [region for region in regions if region not in REGIONS]
     if unknown:
         raise InputError(f"no demo region {unknown[0]!r}; known: {', '.join(REGIONS)}")
+    if set(regions) <= set(UNSEEN):
+        raise InputError(
+            f"the regions {', '.join(regions)} only test; add one that trains, such as "
+            f"{next(region for region in REGIONS if region not in UNSEEN)}"
+        )
     if tiles_per_region < 3 or tile_size < 32:
         raise InputError(
             "demo data needs 3 tiles per region or more, of 32 pixels or more; got "
             f"{tiles_per_region} of {tile_size}"
         )
+    if not outline_error >= 0:
+        raise InputError(f"outline_error is {outline_error}, expected metres, 0 or more")
     recipe = {
         "glavitu": __version__,
         "tile_size": tile_size,
         "tiles_per_region": tiles_per_region,
         "regions": regions,
         "seed": seed,
+        "outline_error": outline_error,
     }
     if _is_made(directory, recipe):
         return directory
-    jobs = [(region, index) for region in regions for index in range(tiles_per_region)]
-    with ThreadPoolExecutor() as pool:
-        rows = pool.map(lambda job: _write_tile(directory, *job, tile_size, seed), jobs)
+    jobs = [
+        (region, index)
+        for region in regions
+        for index in range(tiles_per_region)
+        if region not in UNSEEN or _split(index, tiles_per_region) == "test"
+    ]
+    options = {"size": tile_size, "seed": seed, "outline_error": outline_error}
+    # A process takes a second or two to start, in which it could make some small tiles.
+    workers = workers or min(_processors(), len(jobs) // 8)
+    with _mapping(workers) as mapped:
+        rows = mapped(partial(_write_tile, directory, options), jobs)
         rows = list(progress(rows, total=len(jobs), description="demo tiles"))
     table = pd.DataFrame(rows)
     table["split"] = [_split(index, tiles_per_region) for _, index in jobs]
@@ -103,15 +144,47 @@ def _split(index, count):
     return "val" if index < tests + validations else "train"
 
 
-def _write_tile(directory, region, index, size, seed):
-    """Write the GeoTIFFs of one tile and return its row of the table."""
-    tile = make_tile(region, index, size=size, seed=seed)
+def _processors():
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+@contextmanager
+def _mapping(workers):
+    """Yield `map`, or one that spreads the calls over processes where threads would take turns."""
+    if workers < 2:
+        yield map
+        return
+    # Forking would copy the threads of TensorFlow, where a notebook has loaded it.
+    context = get_context("spawn")
+    try:
+        with ProcessPoolExecutor(workers, context, initializer=_follow_parent) as pool:
+            yield pool.map
+    except BrokenProcessPool:
+        raise InputError(
+            "the processes that make demo tiles ended early: memory ran out, or a script called "
+            'make_demo_data outside of `if __name__ == "__main__":`; try workers=1'
+        ) from None
+
+
+def _follow_parent():
+    """Leave interrupts to the parent process, and end when it is killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    Thread(target=lambda: (parent_process().join(), os._exit(1)), daemon=True).start()
+
+
+def _write_tile(directory, options, job):
+    """Write the GeoTIFFs of one tile, a (region, index), and return its row of the table."""
+    region, index = job
+    tile = make_tile(region, index, **options)
     name = tile.attrs["tile"]
     row = {"tile": name, "region": region, "split": ""}
-    for variable in (*SOURCES, "groundtruth"):
+    tile["surface"] += 10 * tile["sky"]
+    for variable in NAMES:
         values = np.atleast_3d(tile[variable].values).transpose(2, 0, 1)
         path = Path(variable) / f"{name}.tif"
-        crs, bands = f"EPSG:{tile.attrs['epsg']}", BANDS.get(variable, ["glacier"])
+        crs, bands = f"EPSG:{tile.attrs['epsg']}", NAMES[variable]
         array = to_dataarray(values, tile.attrs["transform"], crs, bands=bands)
         write_raster(directory / path, array)
         row[variable] = path.as_posix()

@@ -44,7 +44,9 @@ def _route(routing, source, *, steps):
     """Steady flux through each cell of a `source` that is negative where flux is consumed."""
     flux = np.maximum(source.ravel(), 0)
     for _ in range(steps):
-        flux = np.maximum(routing @ flux + source.ravel(), 0)
+        before, flux = flux, np.maximum(routing @ flux + source.ravel(), 0)
+        if np.abs(flux - before).max() <= 1e-5 * flux.max():
+            break
     return flux.reshape(source.shape)
 
 
@@ -134,9 +136,7 @@ def _level(bed, thickness, sigma):
 def _debris(routing, thickness, flux, bed, cell, steps):
     """Log of the rock that cliffs shed on to the ice, per flux that is left to carry it."""
     shed = np.where(thickness < 5, np.clip(terrain.slope_of(bed, cell) - 0.6, 0, 1), 0)
-    load = shed
-    for _ in range(steps):
-        load = routing @ load.ravel() + shed.ravel()
+    load = _route(routing, shed, steps=steps)
     # Moraines are wider than the cell-wide paths that the routing prefers.
-    load, flux = (ndimage.gaussian_filter(a, 0.7) for a in (load.reshape(bed.shape), flux))
+    load, flux = (ndimage.gaussian_filter(a, 0.7) for a in (load, flux))
     return np.log((load + 1e-3) / (flux + cell))

@@ -15,7 +15,7 @@ from glavitu import __version__
 from glavitu.errors import InputError
 from glavitu.files import replacing
 from glavitu.progress import progress
-from glavitu.tiles import SPLITS, write_tile
+from glavitu.tiles import SPLITS, SURFACE, UNKNOWN, write_tile
 
 FIXED_COLUMNS = ("tile", "region", "split", "groundtruth")
 SAMPLE = 2_000_000  # pixels per band from which the percentiles are estimated
@@ -60,6 +60,10 @@ def compile_tiles(csv, directory, *, patch_size=384):
     csv : str or Path
         Table with the columns ``tile``, ``region``, ``split`` (train, val or test), one column per
         source, and ``groundtruth`` (1 = glacier, 0 = not): paths relative to the table's folder.
+        An optional column ``surface``, which tiles may leave empty, names rasters of whole numbers
+        that are kept for scoring, unscaled, and are no source: a surface (0 rock, 1 clean ice,
+        2 debris-covered ice, 3 seasonal snow, 4 water, 5 vegetation) plus 10 in shadow or 20 under
+        cloud; 255 or no data means unknown.
     directory : str or Path
         Folder for the three files; existing ones are replaced.
     patch_size : int
@@ -76,7 +80,7 @@ def compile_tiles(csv, directory, *, patch_size=384):
         For a table or raster that cannot be used; nothing is written then.
     """
     table = _read_table(Path(csv))
-    sources = [column for column in table if column not in FIXED_COLUMNS]
+    sources = _sources_of(table)
     scaling = _training_scaling(table, sources)
     directory = Path(directory)
     paths = {split: directory / f"{split}.hdf5" for split in SPLITS}
@@ -105,7 +109,7 @@ def _read_table(csv):
             f"{csv} has no column {missing[0]!r}; expected tile, region, split, one column per "
             f"source, groundtruth; found {', '.join(table)}"
         )
-    sources = [column for column in table if column not in FIXED_COLUMNS]
+    sources = _sources_of(table)
     if not sources:
         raise InputError(f"{csv} names no source; add a column such as 'optical' with paths")
     for column in (*FIXED_COLUMNS, *sources):
@@ -123,12 +127,19 @@ def _read_table(csv):
     for split in SPLITS:
         if split not in set(table["split"]):
             raise InputError(f"{csv}: the split {split!r} is empty; give it at least one tile")
-    for column in ("groundtruth", *sources):
-        table[column] = [_inside(csv, path) for path in table[column]]
-        if table[column].duplicated().any():
-            twice = table.loc[table[column].duplicated(keep=False), "tile"]
+    if SURFACE not in table:
+        table[SURFACE] = ""
+    for column in ("groundtruth", SURFACE, *sources):
+        table[column] = [_inside(csv, path) if path else None for path in table[column]]
+        shared = table[column].notna() & table[column].duplicated(keep=False)
+        if shared.any():
+            twice = table.loc[shared, "tile"]
             raise InputError(f"{csv}: tiles {twice.iloc[0]} and {twice.iloc[1]} share a {column}")
     return table
+
+
+def _sources_of(table):
+    return [column for column in table if column not in (*FIXED_COLUMNS, SURFACE)]
 
 
 def _inside(csv, path):
@@ -148,12 +159,26 @@ def _read_tile(row, sources):
         raise InputError(f"{row['groundtruth']}: labels must be one band of 0 and 1 (glacier)")
     arrays = {source: read_raster(row[source]) for source in sources}
     for source, array in arrays.items():
-        if _grid(array) != _grid(label):
-            raise InputError(
-                f"tile {row['tile']}: {row[source]} has the grid {_describe(array)}, the "
-                f"groundtruth {_describe(label)}; warp them to one grid"
-            )
+        _check_grid(row, source, array, label)
     return label, arrays
+
+
+def _read_surface(row, label):
+    """Return the codes (y, x) of a tile's surface layer as uint8, on the grid of its label."""
+    array = read_raster(row[SURFACE])
+    _check_grid(row, SURFACE, array, label)
+    codes = array.fillna(UNKNOWN).values
+    if codes.shape[2] != 1 or not np.isin(codes, np.arange(256)).all():
+        raise InputError(f"{row[SURFACE]}: surfaces must be one band of whole numbers 0 to 255")
+    return codes[..., 0].astype(np.uint8)
+
+
+def _check_grid(row, column, array, label):
+    if _grid(array) != _grid(label):
+        raise InputError(
+            f"tile {row['tile']}: {row[column]} has the grid {_describe(array)}, the "
+            f"groundtruth {_describe(label)}; warp them to one grid"
+        )
 
 
 def _grid(array):
@@ -203,7 +228,8 @@ def _write_split(path, rows, sources, scaling, patch_size):
         for _, row in progress(rows.iterrows(), total=len(rows), description=rows["split"].iloc[0]):
             label, arrays = _read_tile(row, sources)
             _check_bands(row, arrays, scaling)
-            tile, attributes = _prepare(label, arrays, scaling, patch_size)
+            surface = _read_surface(row, label) if row[SURFACE] else None
+            tile, attributes = _prepare(label, arrays, surface, scaling, patch_size)
             write_tile(file, row["tile"], tile, attributes | {"region": row["region"]})
 
 
@@ -214,7 +240,7 @@ def _check_bands(row, arrays, scaling):
             raise InputError(f"{row[source]} has {bands} band(s), the training split {expected}")
 
 
-def _prepare(label, arrays, scaling, patch_size):
+def _prepare(label, arrays, surface, scaling, patch_size):
     """Return the arrays of a tile as they are stored, and its attributes."""
     valid = np.isfinite(label.values[..., 0])
     for array in arrays.values():
@@ -227,6 +253,8 @@ def _prepare(label, arrays, scaling, patch_size):
         name: np.pad(array, [(pads[0],) * 2, (pads[1],) * 2, (0, 0)])
         for name, array in stored.items()
     }
+    if surface is not None:
+        stored[SURFACE] = np.pad(surface, [(pad,) * 2 for pad in pads], constant_values=UNKNOWN)
     a, _, c, _, e, f = tuple(label.rio.transform())[:6]
     attributes = {
         "padding_height": pads[0],

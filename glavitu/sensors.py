@@ -45,7 +45,9 @@ HAZE = (0.050, 0.030, 0.018, 0.008, 0.003, 0.002)
 # C-band VV backscatter in dB on flat ground, and coherence over some days, by surface code.
 BACKSCATTER = np.array([-9.0, -14.0, -10.0, -14.5, -20.0, -9.5])
 COHERENCE = np.array([0.78, 0.25, 0.28, 0.45, 0.12, 0.45])
+# Direction to the radar in degrees: 39 degrees of incidence on flat ground. Its noise, in dB.
 LOOK = {"azimuth": 280.0, "altitude": 51.0}
+NOISE_FLOOR = -24.0
 
 
 class Ground(NamedTuple):
@@ -131,16 +133,30 @@ def observe_dem(ground, rng, resolution):
 
 def observe_sar(ground, surface, rng, resolution):
     """Speckled VV backscatter in dB and interferometric coherence: (y, x, 2)."""
-    facing = terrain.incidence(ground.elevation, resolution, **LOOK)
-    facing /= np.sin(np.radians(LOOK["altitude"]))
     wet = fractal(surface.shape, rng, slope=1.3, largest=1500 / resolution)
-    power = BACKSCATTER[surface] + 0.8 * wet + 18 * np.log10(np.clip(facing, 0.15, None))
+    brightening, layover, shadow = _radar_geometry(ground.elevation, resolution)
+    power = 10 ** ((BACKSCATTER[surface] + 0.8 * wet + brightening) / 10) * ~shadow
+    power += 10 ** (NOISE_FLOOR / 10)
     # Speckle of five looks is gamma-distributed with mean 1.
-    backscatter = power + 10 * np.log10(rng.gamma(5, 1 / 5, surface.shape))
+    backscatter = 10 * np.log10(power * rng.gamma(5, 1 / 5, surface.shape))
     stagnant = 0.25 * np.exp(-ground.speed / 5) * ground.ice
     steepness = np.minimum(terrain.slope_of(ground.elevation, resolution), 1.5)
     expected = COHERENCE[surface] + stagnant - 0.12 * steepness - 0.07 * np.maximum(wet, 0)
+    # What overlaps in layover differs between two passes; in shadow only noise is left.
+    expected = np.select([shadow, layover], [0.15, 0.4 * expected], expected)
     # Coherence is estimated over a window of pixels, and worse where it is low.
     expected = ndimage.gaussian_filter(expected, 40 / resolution)
     error = ndimage.gaussian_filter(rng.normal(0, 0.3, surface.shape), 0.8) * (1 - expected**2)
     return np.stack([backscatter, np.clip(expected + error, 0, 1)], axis=-1)
+
+
+def _radar_geometry(elevation, resolution):
+    """Brightening of slopes in dB, and the masks of layover and of radar shadow: each (y, x)."""
+    facing = terrain.incidence(elevation, resolution, **LOOK) / np.sin(np.radians(LOOK["altitude"]))
+    incidence = np.radians(90 - LOOK["altitude"])
+    tilt = np.arctan(terrain.slope_towards(elevation, resolution, azimuth=LOOK["azimuth"]))
+    # The ground that a range cell holds grows as 1 / sin of the angle that is left to layover.
+    crowding = np.sin(incidence) / np.maximum(np.sin(incidence - tilt), 0.15)
+    brightening = 18 * np.log10(np.clip(facing, 0.15, None)) + 10 * np.log10(crowding)
+    shadow = terrain.shadow_ceiling(elevation, resolution, **LOOK) > elevation + 1
+    return brightening, tilt > incidence, shadow

@@ -1,13 +1,34 @@
 """Demo tiles: made-up mountains of the paper's eleven regions, as satellites would see them.
 
-Glaciers come from a mass-balance and flow model on modelled terrain (`glavitu.terrain`), never from
-a threshold on the pictures; so debris, seasonal snow, shade, lakes and clouds mislead band ratios
-here for the same reasons as in nature. A tile is a pure function of its region, number and seed.
+Glaciers come from a mass-balance and flow model, never from a threshold on the pictures; so debris,
+seasonal snow, shade, lakes and clouds mislead band ratios here for the same reasons as in nature.
+A tile is a pure function of its region, number, seed, size and resolution.
+
+What is modelled:
+
+- Ground (`glavitu.terrain`): rivers cut a fractal surface until slope ~ area^-0.45 (Flint's law),
+  and valleys are widened to troughs. Elevation bears a smooth error of 1 m.
+- Ice (`glavitu.ice`): a mass balance linear in height over an equilibrium line that lies lower on
+  shaded slopes (0.007/a below it, half of that above, at most 2 m/a), routed downhill; thickness
+  from the shallow-ice flux of Glen's flow law (exponent 3, 0 degrees C), doubled for sliding. Ice
+  is in balance with the climate; in the sea it calves.
+- Debris: rock shed by cliffs travels with the ice and gathers on moraines and slow tongues, in the
+  region's share of the glacier area. Seasonal snow, plants, tongue lakes and the sea around.
+- Pictures (`glavitu.sensors`): mixtures of spectra rounded from Landsat scenes and libraries (Hall
+  et al. 1995; Warren and Brandt 2008; USGS) under sun, skylight, cast shadow, haze and clouds.
+- Radar: typical C-band backscatter and repeat-pass coherence by surface, less coherence on fast,
+  steep or wet ground; foreshortening, layover and shadow at 39 degrees of incidence, a noise floor
+  of -24 dB and the speckle of five looks.
+
+What is not: glaciers in retreat, surges and thermal regimes; crevasses; thin debris, avalanche
+cones and rock glaciers; forests, fields and buildings; reflectance that depends on the view; the
+season; misregistration of sources. Outlines are perfect unless `outline_error` asks for the
+imperfections of real inventories. Scores on such tiles order methods; they say nothing about how
+well real glaciers are mapped.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from zlib import crc32
 
 import numpy as np
@@ -16,6 +37,7 @@ from scipy import ndimage
 from scipy.interpolate import RectBivariateSpline
 
 from glavitu import ice, sensors, terrain
+from glavitu.regions import REGIONS, Region
 from glavitu.sensors import BANDS, SURFACES, Ground
 from glavitu.terrain import fractal
 
@@ -24,72 +46,7 @@ CELL = 90.0
 DOMAIN = 11_500.0
 
 
-@dataclass(frozen=True)
-class Region:
-    """Climate, ground and light of a mountain region.
-
-    Parameters
-    ----------
-    name : str
-        Letters that tile names begin with.
-    title : str
-        Name in words.
-    epsg : int
-        Projected coordinate system, in metres.
-    easting, northing : float
-        Upper left corner of the region's first tile, in metres.
-    relief : float
-        Height of peaks over valleys, in metres.
-    ela : float
-        Mean elevation of the equilibrium line, in metres.
-    debris : float
-        Mean share of glacier area under debris, 0..1.
-    snow : float
-        Mean share of ice-free ground under seasonal snow, 0..1.
-    treeline : float
-        Upper limit of vegetation, in metres.
-    sun_azimuth, sun_altitude : float
-        Direction to the sun, in degrees clockwise from north and above the horizon.
-    brightness : float
-        Share of bright rock (granite, limestone) in dark (schist, basalt), 0..1.
-    clouds : float
-        Probability that a tile has clouds.
-    """
-
-    name: str
-    title: str
-    epsg: int
-    easting: float
-    northing: float
-    relief: float
-    ela: float
-    debris: float
-    snow: float
-    treeline: float
-    sun_azimuth: float
-    sun_altitude: float
-    brightness: float
-    clouds: float = 0.3
-
-
-# fmt: off
-REGIONS = {row[0]: Region(*row) for row in [
-    ("ALP",  "European Alps",      32632,  420e3, 5145e3, 1900, 2950, .18, .10, 2500, 150, 54, .5),
-    ("AN",   "Antarctica",          3031,  -24e5, 1260e3, 1300,  600, .05, .18,  -99,  50, 28, .2),
-    ("AWA",  "Alaska, W. America", 32607,  501e3, 6720e3, 1900, 1500, .16, .12, 1100, 160, 46, .3),
-    ("CA",   "Caucasus",           32638,  291e3, 4797e3, 1900, 3250, .15, .10, 2800, 145, 57, .5),
-    ("GR",   "Greenland",           3413, -330e3, -216e4, 1300,  850, .08, .13,  200, 165, 36, .6),
-    ("HMA",  "High-Mountain Asia", 32645,  489e3, 3096e3, 2300, 5450, .32, .08, 4700, 150, 50, .6),
-    ("LL",   "Low latitudes",      32718,  213e3, 8994e3, 1500, 5000, .07, .08, 4700,  70, 58, .4),
-    ("NZ",   "New Zealand",        32759,  432e3, 5172e3, 1900, 1850, .25, .12, 1500,  55, 48, .3),
-    ("SA",   "Southern Andes",     32718,  615e3, 4794e3, 1700, 1250, .10, .18,  900,  50, 46, .4),
-    ("SC",   "Scandinavia",        32632,  393e3, 6843e3, 1350, 1500, .04, .18, 1200, 165, 44, .5),
-    ("SVAL", "Svalbard",           32633,  522e3, 8715e3, 1200,  420, .11, .20,   80, 175, 32, .3),
-]}
-# fmt: on
-
-
-def make_tile(region, index, *, size, seed=0, resolution=30.0):
+def make_tile(region, index, *, size, seed=0, resolution=30.0, outline_error=0.0):
     """Make one demo tile.
 
     Parameters
@@ -104,6 +61,9 @@ def make_tile(region, index, *, size, seed=0, resolution=30.0):
         Another seed gives another world.
     resolution : float
         Size of a pixel, in metres.
+    outline_error : float
+        Standard deviation of a smooth displacement of the outlines, east and north, in metres, as
+        inventories have it; moves `groundtruth`, and nothing else.
 
     Returns
     -------
@@ -118,7 +78,7 @@ def make_tile(region, index, *, size, seed=0, resolution=30.0):
     Raises
     ------
     ValueError
-        If the region is not known or the size is less than 16.
+        If the region is not known, the size is less than 16 or the error of outlines below 0.
 
     Examples
     --------
@@ -131,7 +91,10 @@ def make_tile(region, index, *, size, seed=0, resolution=30.0):
     region = _find_region(region)
     if size < 16:
         raise ValueError(f"size is {size} pixels, expected at least 16; ask for a larger tile")
-    rng = np.random.default_rng([seed, crc32(region.name.encode()), index])
+    if not outline_error >= 0:
+        raise ValueError(f"outline_error is {outline_error} m, expected 0 or more")
+    world = [seed, crc32(region.name.encode()), index]
+    rng = np.random.default_rng(world)
     ground = _model_ground(region, rng, size, resolution)
     lakes, ground = _add_lakes(ground, rng, resolution)
     surface = _classify(region, ground, lakes, rng, resolution)
@@ -140,7 +103,7 @@ def make_tile(region, index, *, size, seed=0, resolution=30.0):
         "optical": optical,
         "dem": sensors.observe_dem(ground, rng, resolution),
         "sar": sensors.observe_sar(ground, surface, rng, resolution),
-        "groundtruth": ground.ice,
+        "groundtruth": _displace(ground.ice, world, outline_error / resolution),
         "surface": surface,
         "sky": sky,
     }
@@ -261,6 +224,17 @@ def _classify(region, ground, water, rng, resolution):
     surface = np.select([ground.ice, water, snow, land & green], codes, SURFACES["rock"])
     surface[debris] = SURFACES["debris-covered ice"]
     return surface
+
+
+def _displace(mask, world, error):
+    """Mask whose outlines a smooth random field has moved; `error` in pixels."""
+    if error == 0:
+        return mask
+    # A generator of its own, so that only the outlines differ from a tile without error.
+    rng = np.random.default_rng([*world, 1])
+    shifts = (error * fractal(mask.shape, rng, slope=2.0, largest=50) for _ in range(2))
+    places = [index + shift for index, shift in zip(np.indices(mask.shape), shifts, strict=True)]
+    return ndimage.map_coordinates(mask.astype(float), places, order=1, mode="nearest") > 0.5
 
 
 def _highest(score, where, share):

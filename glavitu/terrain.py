@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 from scipy import ndimage
+from scipy.fft import next_fast_len
 
 NEIGHBOURS = [(-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1)]
 
@@ -38,7 +39,7 @@ def fractal(shape, rng, *, slope=2.0, largest=None):
     ((32, 48), 1.0)
     """
     # The transform is periodic, a landscape is not: make a larger one and keep a corner.
-    rows, columns = (int(1.25 * n) + 2 for n in shape)
+    rows, columns = (next_fast_len(int(1.25 * n) + 2, real=True) for n in shape)
     frequency = np.hypot(np.fft.fftfreq(rows)[:, None], np.fft.rfftfreq(columns)[None, :])
     frequency[0, 0] = np.inf
     amplitude = frequency**-slope
@@ -203,6 +204,20 @@ def slope_of(elevation, cell):
     return np.hypot(*np.gradient(elevation, cell))
 
 
+def slope_towards(elevation, cell, *, azimuth):
+    """Tangent of the slope that faces `azimuth`, negative where the ground falls the other way.
+
+    Examples
+    --------
+    >>> ramp = np.outer(np.ones(4), [0.0, 30, 60, 90])
+    >>> print(slope_towards(ramp, 30, azimuth=270)[0, 0].round(6))
+    1.0
+    """
+    south, east = np.gradient(elevation, cell)
+    azimuth = np.radians(azimuth)
+    return np.cos(azimuth) * south - np.sin(azimuth) * east
+
+
 def incidence(elevation, cell, *, azimuth, altitude):
     """Cosine of the angle between the ground's normal and a source of light, negative when behind.
 
@@ -226,10 +241,9 @@ def incidence(elevation, cell, *, azimuth, altitude):
     >>> print(incidence(flat, 30, azimuth=135, altitude=30)[1, 1].round(2))
     0.5
     """
-    azimuth, altitude = np.radians([azimuth, altitude])
-    south, east = np.gradient(elevation, cell)
-    towards = np.cos(altitude) * (np.cos(azimuth) * south - np.sin(azimuth) * east)
-    return (towards + np.sin(altitude)) / np.sqrt(1 + south**2 + east**2)
+    altitude = np.radians(altitude)
+    towards = np.cos(altitude) * slope_towards(elevation, cell, azimuth=azimuth)
+    return (towards + np.sin(altitude)) / np.sqrt(1 + slope_of(elevation, cell) ** 2)
 
 
 def shadow_ceiling(elevation, cell, *, azimuth, altitude):
@@ -243,4 +257,7 @@ def shadow_ceiling(elevation, cell, *, azimuth, altitude):
     for step in range(1, 2 + int(np.ptp(elevation) / fall)):
         moved = ndimage.shift(elevation, (-step * row, -step * column), order=1, mode="nearest")
         ceiling = np.maximum(ceiling, moved - step * fall)
+        # Where nothing shades at one distance, what is farther shades nothing either.
+        if (moved - step * fall <= elevation).all():
+            break
     return ceiling

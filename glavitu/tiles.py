@@ -1,7 +1,8 @@
 """HDF5 tile files <-> xarray, in the layout of the published data.
 
 A file holds one group per tile; a group holds one array (y, x, band) per source and the one-hot
-label. Files are plain HDF5: no dimension scales, any float type, chunking and compression.
+label. Files are plain HDF5: no dimension scales, any float type, chunking and compression. A group
+may also hold a layer ``surface`` (y, x) of codes, which scores are split by; it is never a source.
 """
 
 import re
@@ -19,6 +20,8 @@ from glavitu.errors import InputError
 SPLITS = ("train", "val", "test")
 UNLABELLED = 255  # in maps of classes
 LABELS = ("groundtruth", "outlines")  # the paper's name and the successor study's
+SURFACE = "surface"  # codes: `sensors.SURFACES` + 10 * `sensors.SKY`
+UNKNOWN = 255  # in that layer
 
 
 def open_tiles(path):
@@ -66,8 +69,9 @@ class Tiles(Mapping):
     """The tiles of one HDF5 file: name -> lazy `xarray.Dataset`.
 
     A dataset has one variable per source with dimensions ``(y, x, <source>_band)``, ``groundtruth``
-    with ``(y, x, class)``, coordinates and CRS where the file has them, and the attributes `tile`,
-    `region`, `padding_height` and `padding_width`.
+    with ``(y, x, class)``, ``surface`` with ``(y, x)`` where the tile has that layer (see
+    `glavitu.compile_tiles`), coordinates and CRS where the file has them, and the attributes
+    `tile`, `region`, `padding_height` and `padding_width`.
     """
 
     def __init__(self, file):
@@ -91,7 +95,7 @@ class Tiles(Mapping):
         """Return one tile, lazily."""
         variables = {
             variable: (
-                ("y", "x", _band(variable)),
+                _dimensions(variable, array),
                 indexing.LazilyIndexedArray(_LazyArray(self._manager, array)),
             )
             for variable, array in self._variables[name].items()
@@ -126,7 +130,7 @@ class Tiles(Mapping):
             source: array.shape[2]
             for variables in self._variables.values()
             for source, array in variables.items()
-            if source != "groundtruth"
+            if source != "groundtruth" and array.ndim == 3
         }
 
     def region(self, name):
@@ -145,9 +149,12 @@ class Tiles(Mapping):
         return tuple(int(attributes.get(f"padding_{side}", 0)) for side in ("height", "width"))
 
     def read(self, name, variable, window=(slice(None), slice(None))):
-        """Read a window of one variable as float32 (y, x, band), bypassing xarray for speed."""
+        """Read a window of one variable, bypassing xarray for speed.
+
+        It is float32 (y, x, band), or codes as stored (y, x) for ``surface``.
+        """
         array = self._variables[name][variable]
-        return array[window].astype(np.float32, copy=False)
+        return array[window].astype(np.float32 if array.ndim == 3 else array.dtype, copy=False)
 
     def check(self, inputs, patch_size=1, *, labelled=True):
         """Raise `InputError` unless each tile has the sources `inputs`, a label and the size."""
@@ -155,10 +162,11 @@ class Tiles(Mapping):
             where = f"{self.path}: tile {name}"
             if labelled and "groundtruth" not in variables:
                 raise InputError(f"{where} has no label ({' or '.join(LABELS)})")
+            sources = [key for key, array in variables.items() if array.ndim == 3]
             for source, bands in inputs.items():
-                if source not in variables:
+                if source not in sources:
                     raise InputError(
-                        f"{where} has no {source!r}, only {', '.join(variables)}; choose sources "
+                        f"{where} has no {source!r}, only {', '.join(sources)}; choose sources "
                         "that every tile has"
                     )
                 if variables[source].shape[2] != bands:
@@ -200,9 +208,11 @@ def _variables(file, name):
         if not isinstance(group.get(key, getlink=True), h5py.HardLink):
             raise InputError(f"{file.filename}: {name}/{key} is a link; tiles must be stored whole")
         array = group[key]
-        if isinstance(array, h5py.Dataset) and array.ndim == 3:
+        if not isinstance(array, h5py.Dataset):
+            continue
+        if array.ndim == 3 or (key == SURFACE and array.ndim == 2):
             variables["groundtruth" if key in LABELS else key] = array
-    if not variables:
+    if not any(array.ndim == 3 for array in variables.values()):
         raise InputError(f"{file.filename}: {name} holds no (y, x, band) arrays; not a tile file")
     if len({array.shape[:2] for array in variables.values()}) > 1:
         sizes = ", ".join(f"{key} {array.shape[:2]}" for key, array in variables.items())
@@ -210,8 +220,9 @@ def _variables(file, name):
     return variables
 
 
-def _band(variable):
-    return "class" if variable == "groundtruth" else f"{variable}_band"
+def _dimensions(variable, array):
+    band = "class" if variable == "groundtruth" else f"{variable}_band"
+    return ("y", "x", band)[: array.ndim]
 
 
 def _plain(attributes):
@@ -239,7 +250,10 @@ def _georeference(tile):
 
 
 def write_tile(file, name, arrays, attributes):
-    """Write one tile to an open `h5py.File`: arrays (y, x, band) by variable, and attributes."""
+    """Write one tile to an open `h5py.File`: arrays by variable, and attributes.
+
+    Arrays are (y, x, band), but (y, x) for ``surface``.
+    """
     group = file.create_group(name)
     for variable, array in arrays.items():
         group.create_dataset(variable, data=array)

@@ -64,6 +64,55 @@ def test_pixels_without_data_in_any_source_are_unlabelled(tile_table, tmp_path):
     assert tile["groundtruth"].values.sum() == 399
 
 
+def add_surface(table, values):
+    """Give the table a surface layer for its first tile alone; return the codes."""
+    values = np.asarray(values)
+    write_geotiff(table.parent / "surface_0.tif", values[None], nodata=99)
+    frame = pd.read_csv(table)
+    frame.insert(3, "surface", ["surface_0.tif", "", ""])
+    frame.to_csv(table, index=False)
+    return values
+
+
+def test_the_surface_layer_is_stored_as_it_is_and_is_no_source(tile_table, tmp_path):
+    plain = compile_tiles(tile_table, tmp_path / "plain", patch_size=31)
+    codes = add_surface(tile_table, np.arange(400, dtype=np.uint8).reshape(20, 20) % 26)
+    paths = compile_tiles(tile_table, tmp_path / "out", patch_size=31)
+    tiles, before = open_tiles(paths["train"]), open_tiles(plain["train"])
+    assert tiles.sources == before.sources and tiles.attrs == before.attrs
+    surface = tiles.read("ALP-0", "surface")
+    assert surface.dtype == np.uint8 and np.array_equal(surface[6:-6, 6:-6], codes)
+    assert (surface[:6] == 255).all() and (surface[:, -6:] == 255).all()  # padding is unknown
+    for variable in ("optical", "dem", "groundtruth"):
+        assert np.array_equal(tiles.read("ALP-0", variable), before.read("ALP-0", variable))
+    assert "surface" not in open_tiles(paths["val"])["ALP-1"]  # whose entry is empty
+
+
+def test_surfaces_without_data_are_unknown_and_keep_their_label(tile_table, tmp_path):
+    codes = np.full((20, 20), 5, np.uint8)
+    codes[3, 4] = 99  # nodata
+    add_surface(tile_table, codes)
+    tile = open_tiles(compile_tiles(tile_table, tmp_path / "out", patch_size=20)["train"])["ALP-0"]
+    assert tile["surface"].values[3, 4] == 255 and (tile["surface"] == 5).sum() == 399
+    assert tile["groundtruth"].values.sum() == 400
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (np.full((20, 20), 1.5, np.float32), "surface_0.tif: surfaces must be one band of whole"),
+        (np.full((20, 20), 256, np.int16), "surface_0.tif: surfaces must be one band of whole"),
+        (np.full((20, 20), -1, np.int16), "surface_0.tif: surfaces must be one band of whole"),
+        (np.ones((20, 21), np.uint8), "tile ALP-0: .*surface_0.tif has the grid 20x21"),
+    ],
+)
+def test_surface_layers_that_are_none_are_refused(tile_table, tmp_path, values, message):
+    add_surface(tile_table, values)
+    with pytest.raises(InputError, match=message) as error:
+        compile_tiles(tile_table, tmp_path / "out")
+    assert "\n" not in str(error.value) and not list((tmp_path / "out").glob("*.hdf5"))
+
+
 @pytest.mark.parametrize(
     ("columns", "message"),
     [

@@ -5,10 +5,12 @@ import doctest
 import numpy as np
 import pytest
 import xarray as xr
+from scipy import ndimage
 
-from glavitu import ice, sensors, synthetic, terrain
+from glavitu import ice, regions, sensors, synthetic, terrain
+from glavitu.regions import REGIONS, UNSEEN
 from glavitu.sensors import SKY, SURFACES
-from glavitu.synthetic import REGIONS, make_tile
+from glavitu.synthetic import make_tile
 
 DEBRIS, CLEAN, ROCK = (SURFACES[name] for name in ("debris-covered ice", "clean ice", "rock"))
 
@@ -51,6 +53,33 @@ def test_index_seed_and_region_each_give_another_tile(other):
 def test_all_regions_of_the_paper_are_there():
     assert list(REGIONS) == ["ALP", "AN", "AWA", "CA", "GR", "HMA", "LL", "NZ", "SA", "SC", "SVAL"]
     assert all(name == region.name for name, region in REGIONS.items())
+    assert set(UNSEEN) < set(REGIONS)
+
+
+def test_nothing_grows_in_antarctica():
+    assert not any(
+        (make_tile("AN", index, size=96).surface == SURFACES["vegetation"]).any()
+        for index in range(4)
+    )
+
+
+def test_outlines_err_by_about_the_metres_asked_for_and_nothing_else_does():
+    shares = {}
+    for error in (0, 30, 60):
+        exact, tile = (make_tile("SC", 3, size=192, outline_error=e) for e in (0, error))
+        xr.testing.assert_identical(tile.drop_vars("groundtruth"), exact.drop_vars("groundtruth"))
+        length = (ndimage.maximum_filter(exact.groundtruth, 3) != exact.groundtruth).sum()
+        shares[error] = float((tile.groundtruth != exact.groundtruth).sum() / length)
+    # An outline displaced by 1 pixel (30 m) of standard deviation sweeps sqrt(2 / pi) = 0.8 pixels
+    # per pixel of its length on average; corners and slanting stretches make it less than twice.
+    assert shares[0] == 0
+    assert 0.4 < shares[30] < 1.6
+    assert 1.4 < shares[60] / shares[30] < 2.6
+
+
+def test_outlines_cannot_err_by_less_than_nothing():
+    with pytest.raises(ValueError, match="outline_error is -1 m, expected 0 or more"):
+        make_tile("ALP", 0, size=32, outline_error=-1)
 
 
 def test_shapes_types_and_bands(tiles):
@@ -119,6 +148,54 @@ def test_debris_looks_like_rock_but_decorrelates(tiles):
         assert abs(debris - rock) < 0.35 * abs(ice - rock)
     rock, debris = (pool(tiles, "sar", "coherence", code).mean() for code in (ROCK, DEBRIS))
     assert debris < rock - 0.2
+
+
+def wedge(*, facing, falling):
+    """Ground that rises from the west with the slope `facing` and falls with `falling` degrees."""
+    rise, fall = np.tan(np.radians([facing, falling])) * 30
+    profile = np.minimum(
+        100 + rise * np.arange(60.0), 100 + rise * 30 - fall * np.arange(-30.0, 30)
+    )
+    return np.tile(np.maximum(profile, 100), (60, 1))
+
+
+def observe(elevation):
+    """Mean backscatter and coherence of the western and the eastern slope of rock."""
+    flat = np.zeros(elevation.shape)
+    ground = sensors.Ground(elevation, flat > 1, flat, flat, flat, flat)
+    rng = np.random.default_rng(0)
+    sar = sensors.observe_sar(ground, flat.astype(int), rng, 30)
+    return [sar[5:-5, columns].mean(axis=(0, 1)) for columns in (slice(8, 24), slice(33, 40))]
+
+
+def test_radar_foreshortens_slopes_that_face_it_and_dims_those_behind():
+    (front, front_coherence), (back, back_coherence) = observe(wedge(facing=25, falling=25))
+    assert front > sensors.BACKSCATTER[ROCK] + 2 and back < sensors.BACKSCATTER[ROCK] - 2
+    assert min(front_coherence, back_coherence) > 0.6
+
+
+def test_layover_is_bright_and_incoherent():
+    # The radar looks in from the west at 39 degrees from the vertical; 50 is steeper.
+    (front, coherence), _ = observe(wedge(facing=50, falling=20))
+    assert front > sensors.BACKSCATTER[ROCK] + 5
+    assert coherence < 0.45 * sensors.COHERENCE[ROCK]
+
+
+def test_radar_shadow_is_noise():
+    # A slope of more than the radar's 51 degrees above the horizon, turned away from it.
+    _, (back, coherence) = observe(wedge(facing=30, falling=65))
+    # Five looks: the mean of the logarithm lies 0.45 dB below the logarithm of the mean.
+    assert abs(back - (sensors.NOISE_FLOOR - 0.45)) < 0.5
+    assert 0.1 < coherence < 0.2
+
+
+def test_layover_and_radar_shadow_are_the_exception(tiles):
+    dark = bright = 0
+    for tile in tiles.values():
+        backscatter = tile.sar.values[..., 0]
+        dark, bright = dark + (backscatter < -22).mean(), bright + (backscatter > -2).mean()
+    assert 0.001 < dark / len(tiles) < 0.06
+    assert 0.001 < bright / len(tiles) < 0.06
 
 
 def test_debris_lies_on_gentler_ground_than_rock(tiles):
@@ -200,6 +277,14 @@ def test_wall_casts_its_shadow_away_from_the_sun():
     assert (ceiling[2, 6:] <= 0).all()
 
 
+def test_slope_towards_is_positive_where_the_ground_faces():
+    # 30 m up per 30 m eastwards: it faces west, and falls away as seen from the east.
+    ramp = np.outer(np.ones(4), [0.0, 30, 60, 90])
+    np.testing.assert_allclose(terrain.slope_towards(ramp, 30, azimuth=270), 1)
+    np.testing.assert_allclose(terrain.slope_towards(ramp, 30, azimuth=90), -1)
+    np.testing.assert_allclose(terrain.slope_towards(ramp, 30, azimuth=0), 0, atol=1e-12)
+
+
 def test_unknown_region_is_named_with_the_known_ones():
     with pytest.raises(ValueError, match="'XX' is not known; choose from ALP, AN"):
         make_tile("XX", 0, size=32)
@@ -210,6 +295,6 @@ def test_too_small_a_tile_is_refused():
         make_tile("ALP", 0, size=8)
 
 
-@pytest.mark.parametrize("module", [terrain, ice, sensors, synthetic])
+@pytest.mark.parametrize("module", [terrain, ice, regions, sensors, synthetic])
 def test_examples_run(module):
     assert doctest.testmod(module).failed == 0

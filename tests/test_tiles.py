@@ -6,6 +6,7 @@ import pytest
 from conftest import make_tile_arrays
 
 from glavitu import InputError, open_tiles
+from glavitu.exploration import band_histograms
 from glavitu.tiles import find_split, write_tile
 
 
@@ -98,6 +99,28 @@ def test_sources_are_those_of_all_tiles_and_a_tile_lacking_one_is_named(tmp_path
             tiles.check(inputs, size)
 
 
+def test_a_surface_layer_is_no_source(tmp_path, rng):
+    plain, layered = make_tile_arrays(rng, 8, 6), make_tile_arrays(rng, 8, 6)
+    layered["surface"] = rng.integers(0, 26, (8, 6)).astype(np.uint8)
+    tiles = open_tiles(write(tmp_path / "a.hdf5", {"A-1": (layered, {}), "A-2": (plain, {})}))
+    assert tiles.sources == {"dem": 2, "optical": 3} and tiles.shape("A-1") == (8, 6)
+    assert tiles["A-1"]["surface"].dims == ("y", "x") and "surface" not in tiles["A-2"]
+    assert np.array_equal(tiles["A-1"]["surface"], layered["surface"])
+    window = tiles.read("A-1", "surface", np.s_[2:5, 1:])
+    assert window.dtype == np.uint8 and np.array_equal(window, layered["surface"][2:5, 1:])
+    tiles.check(tiles.sources, 6)
+    with pytest.raises(InputError, match="has no 'surface', only dem, groundtruth, optical;"):
+        tiles.check({"surface": 1})
+    assert set(band_histograms(tiles)["source"]) == {"dem", "optical"}
+
+
+def test_a_source_called_surface_stays_one(tmp_path, rng):
+    arrays = make_tile_arrays(rng, 8, 8, {"surface": 2})
+    tiles = open_tiles(write(tmp_path / "a.hdf5", {"A-1": (arrays, {})}))
+    assert tiles.sources == {"surface": 2}
+    assert tiles.read("A-1", "surface").shape == (8, 8, 2)
+
+
 def test_unlabelled_tiles_are_named(tmp_path, rng):
     arrays = make_tile_arrays(rng, 8, 8)
     del arrays["groundtruth"]
@@ -115,9 +138,11 @@ def test_files_that_hold_no_tiles_are_refused(tmp_path, rng):
     with h5py.File(tmp_path / "empty.hdf5", "w"):
         pass
     with h5py.File(tmp_path / "flat.hdf5", "w") as file:
-        file["A-1/optical"] = np.zeros((4, 4))
+        file["A-1/optical"] = file["A-1/surface"] = np.zeros((4, 4))
     with h5py.File(tmp_path / "uneven.hdf5", "w") as file:
         file["A-1/optical"], file["A-1/dem"] = np.zeros((4, 4, 1)), np.zeros((4, 5, 1))
+    with h5py.File(tmp_path / "narrow.hdf5", "w") as file:
+        file["A-1/optical"], file["A-1/surface"] = np.zeros((4, 4, 1)), np.zeros((4, 5))
     with h5py.File(tmp_path / "linked.hdf5", "w") as file:
         file["A-1/optical"] = h5py.ExternalLink("/etc/other.hdf5", "/x")
     with h5py.File(tmp_path / "soft.hdf5", "w") as file:
@@ -129,6 +154,7 @@ def test_files_that_hold_no_tiles_are_refused(tmp_path, rng):
         ("empty", "holds no tiles"),
         ("flat", r"holds no \(y, x, band\)"),
         ("uneven", "arrays of different sizes"),
+        ("narrow", "arrays of different sizes"),
         ("linked", "is a link"),
         ("soft", "is a link"),
     ]:
