@@ -4,12 +4,14 @@ import inspect
 
 from glavitu.backend import keras
 from glavitu.errors import InputError
+from glavitu.models.baselines import STRIDE, deeplabv3plus, segformer
 from glavitu.models.glavitu import glavitu
 from glavitu.models.resunet import resunet
 from glavitu.models.setr import setr
 from glavitu.models.transunet import transunet
 
 NETWORKS = {"setr": setr, "resunet": resunet, "transunet": transunet, "glavitu": glavitu}
+BASELINES = {"deeplabv3plus": deeplabv3plus, "segformer": segformer}
 PUBLISHED_INPUTS = {"optical": 6, "dem": 2, "sar": 2}
 
 
@@ -19,7 +21,8 @@ def build_model(architecture, *, inputs=PUBLISHED_INPUTS, patch_size=384, **size
     Parameters
     ----------
     architecture : str
-        ``"setr"``, ``"resunet"``, ``"transunet"`` or ``"glavitu"``.
+        ``"setr"``, ``"resunet"``, ``"transunet"`` or ``"glavitu"``; or a baseline that needs
+        keras-cv and TensorFlow, ``"deeplabv3plus"`` or ``"segformer"``.
     inputs : dict of str to int
         Source name -> number of bands; any names, any numbers, at least one source.
     patch_size : int
@@ -37,7 +40,8 @@ def build_model(architecture, *, inputs=PUBLISHED_INPUTS, patch_size=384, **size
     Raises
     ------
     InputError
-        For an unknown architecture or size, or sizes that do not go together.
+        For an unknown architecture or size, or sizes that do not go together; for a baseline where
+        keras-cv or TensorFlow is missing.
 
     Examples
     --------
@@ -46,7 +50,7 @@ def build_model(architecture, *, inputs=PUBLISHED_INPUTS, patch_size=384, **size
     (None, 64, 64, 2)
     """
     _check(architecture, inputs, patch_size, sizes)
-    builder = NETWORKS[architecture]
+    builder = (NETWORKS | BASELINES)[architecture]
     tensors = {
         source: keras.Input((patch_size, patch_size, bands), name=source)
         for source, bands in inputs.items()
@@ -55,11 +59,14 @@ def build_model(architecture, *, inputs=PUBLISHED_INPUTS, patch_size=384, **size
 
 
 def default_sizes(architecture):
-    """Return the published sizes of a network as a dict of keyword to number."""
-    if architecture not in NETWORKS:
-        raise InputError(f"unknown architecture {architecture!r}; known: {', '.join(NETWORKS)}")
-    parameters = inspect.signature(NETWORKS[architecture]).parameters.values()
-    return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+    """Return the published sizes of a network as a dict of keyword to number or list of numbers."""
+    known = NETWORKS | BASELINES
+    if architecture not in known:
+        raise InputError(f"unknown architecture {architecture!r}; known: {', '.join(known)}")
+    parameters = inspect.signature(known[architecture]).parameters.values()
+    sizes = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+    # lists, as they come back from the JSON of a training's record
+    return {name: list(v) if isinstance(v, tuple) else v for name, v in sizes.items()}
 
 
 def _check(architecture, inputs, patch_size, overrides):
@@ -81,7 +88,7 @@ def _check(architecture, inputs, patch_size, overrides):
     if vit_patch not in (2, 4, 8, 16, 32):
         raise InputError(f"{architecture}: vit_patch {vit_patch} is not 2, 4, 8, 16 or 32")
     poolings = sizes.get("steps", 0) + (architecture == "transunet")
-    factor = max(vit_patch, 2**poolings)
+    factor = STRIDE if architecture in BASELINES else max(vit_patch, 2**poolings)
     if patch_size < 1 or patch_size % factor:
         raise InputError(
             f"{architecture} needs a patch_size that is a multiple of {factor}, not {patch_size}"
