@@ -12,7 +12,10 @@ def _options(*names):
     """Return a decorator that adds the options shared by several commands."""
     known = {
         "model": click.option(
-            "-m", "--model", "architecture", help="setr, resunet, transunet or glavitu."
+            "-m",
+            "--model",
+            "architecture",
+            help="setr, resunet, transunet, glavitu, deeplabv3plus or segformer.",
         ),
         "name": click.option(
             "-n", "--name", help="Name of the result; the architecture by default."
@@ -22,7 +25,7 @@ def _options(*names):
             "--profile",
             default="demo",
             show_default=True,
-            help="demo, smoke, paper or a YAML file.",
+            help="demo, smoke, extended, paper or a YAML file.",
         ),
         "out": click.option(
             "--out", default=".", show_default=True, help="Folder for what comes out."
@@ -46,13 +49,16 @@ def cli():
 
 @cli.command()
 @_options("model", "name", "data", "profile", "out", "seed")
+@click.option("--sources", help="Comma-separated, such as optical,dem; the profile's by default.")
 @click.option("--overwrite", is_flag=True, help="Replace a result made with other settings.")
-def train(architecture, name, **options):
+def train(architecture, name, profile, sources, **options):
     """Train a network; goes on where a training was cut off."""
+    from glavitu.profiles import load_profile
     from glavitu.training import train
 
     architecture = architecture or "glavitu"
-    log = train(architecture, name=name, **options)
+    profile = load_profile(profile).with_changes(sources=sources.split(",") if sources else None)
+    log = train(architecture, name=name, profile=profile, **options)
     best = log["val_output_iou_1"].max()
     click.echo(f"{name or architecture}: best validation IoU {best:.3f} after {len(log)} epochs")
 
@@ -109,7 +115,9 @@ def compile_(csv, directory, patch_size):
 @cli.command("demo-data")
 @click.argument("directory")
 @click.option("--tile-size", default=256, show_default=True, help="Pixels of 30 m.")
-@click.option("--tiles-per-region", default=6, show_default=True)
+@click.option(
+    "--tiles-per-region", default=6, show_default=True, help="Of NZ and SVAL only those that test."
+)
 @click.option("--regions", help="Comma-separated, such as ALP,HMA; all eleven by default.")
 @click.option("--seed", default=0, show_default=True)
 def demo_data(directory, regions, **options):

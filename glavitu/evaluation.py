@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import xarray as xr
 
@@ -10,6 +11,7 @@ from glavitu.files import replacing
 from glavitu.tiles import UNLABELLED
 
 COUNTS = ["tp", "tn", "fp", "fn"]
+BINS = 20  # of the probability, in `count_probabilities`
 
 
 def score(predictions):
@@ -53,8 +55,63 @@ def with_scores(counts):
     )
 
 
+def count_surfaces(prediction):
+    """Count the pixels of a prediction by what the ground is.
+
+    Parameters
+    ----------
+    prediction : xarray.Dataset
+        With ``surface`` (y, x), codes as `glavitu.compile_tiles` describes them.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row per code in the tile: tile, region, code and the counts of pixels.
+    """
+    codes = prediction["surface"].values
+    rows = []
+    for code in np.unique(codes[codes != UNLABELLED]):
+        rows.append(_count(prediction, codes == code) | {"code": int(code)})
+    return pd.DataFrame(rows, columns=["tile", "region", "code", *COUNTS])
+
+
+def count_probabilities(prediction):
+    """Count labelled pixels and glacier pixels by predicted probability.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row per bin of 1 / `BINS`: bin (from 0), pixels, glacier (pixels), total (sum of their
+        probabilities).
+    """
+    labelled = prediction["groundtruth"].values != UNLABELLED
+    probability = prediction["probability"].values[labelled].astype(np.float64)
+    glacier = prediction["groundtruth"].values[labelled] == 1
+    bins = np.clip((probability * BINS).astype(int), 0, BINS - 1)
+    return pd.DataFrame(
+        {
+            "bin": range(BINS),
+            "pixels": np.bincount(bins, minlength=BINS),
+            "glacier": np.bincount(bins, glacier, BINS).astype(np.int64),
+            "total": np.bincount(bins, probability, BINS),
+        }
+    )
+
+
+def calibration_error(bins):
+    """Return the expected calibration error of pooled counts of `count_probabilities`.
+
+    The mean of the distance between predicted probability and share of glacier over bins, weighted
+    by their pixels (Naeini et al., 2015).
+    """
+    return (bins["total"] - bins["glacier"]).abs().sum() / bins["pixels"].sum()
+
+
 def evaluate(name, *, out="."):
-    """Score the predictions called `name` and write ``predictions/NAME/scores.csv``.
+    """Score the predictions called `name` and write tables beside them.
+
+    In ``predictions/NAME``: ``scores.csv``, a row per tile; ``reliability.csv``, pixels by
+    predicted probability; and ``surfaces.csv``, pixels by what the ground is, where the tiles say.
 
     Returns
     -------
@@ -65,9 +122,20 @@ def evaluate(name, *, out="."):
     files = sorted(folder.glob("*.nc"))
     if not (folder / "predictions.json").exists() or not files:
         raise InputError(f"no predictions in {folder}; run predict first")
-    scores = score(read_prediction(file) for file in files)
-    with replacing(folder / "scores.csv") as part:
-        scores.to_csv(part, index=False)
+    counts, bins, surfaces = [], [], []
+    for file in files:
+        prediction = read_prediction(file)
+        counts.append(_count(prediction))
+        bins.append(count_probabilities(prediction))
+        if "surface" in prediction:
+            surfaces.append(count_surfaces(prediction))
+    scores = with_scores(pd.DataFrame(counts))
+    tables = {"reliability": pd.concat(bins).groupby("bin", as_index=False).sum()}
+    if surfaces:
+        tables["surfaces"] = pd.concat(surfaces)
+    for key, table in (tables | {"scores": scores}).items():
+        with replacing(folder / f"{key}.csv") as part:
+            table.to_csv(part, index=False)
     return scores
 
 
@@ -84,12 +152,12 @@ def read_prediction(path):
         return prediction.load()
 
 
-def _count(prediction):
+def _count(prediction, where=True):
     tile = prediction.attrs.get("tile")
     if "groundtruth" not in prediction:
         raise InputError(f"the prediction of tile {tile} has no groundtruth to score against")
     truth, found = prediction["groundtruth"].values, prediction["glacier"].values == 1
-    labelled, glacier = truth != UNLABELLED, truth == 1
+    labelled, glacier = where & (truth != UNLABELLED), truth == 1
     return {
         "tile": tile,
         "region": prediction.attrs.get("region"),

@@ -1,20 +1,19 @@
-"""Figures of the study. Each function draws on given or new axes, returns them, and never shows."""
+"""Pictures of tiles, maps and trainings; `glavitu.charts` draws the scores.
+
+Each function draws on given or new axes, returns them, and never shows.
+"""
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.colors import to_rgb
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch as Swatch
-from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
+from glavitu.charts import style, tidy
 from glavitu.evaluation import read_prediction
 from glavitu.results import title
-from glavitu.tiles import UNLABELLED
 
-# Okabe and Ito's palette, told apart with colour-vision deficiencies too.
-COLOURS = {"setr": "#E69F00", "resunet": "#56B4E9", "transunet": "#009E73", "glavitu": "#D55E00"}
-MARKERS = {"setr": "s", "resunet": "^", "transunet": "D", "glavitu": "o"}
-HIT, MISS, FALSE_ALARM = "#56B4E9", "#E69F00", "#CC3311"
+TRUTH, MAPPED, MISS, FALSE_ALARM = "#FFFF00", "#00FFFF", "#E69F00", "#CC3311"
 NO_LABEL = "#BBBBBB"
 
 
@@ -53,7 +52,7 @@ def plot_tiles(tiles, names):
         tile = tiles[name]
         label = tile["groundtruth"].values
         row[0].imshow(false_colour(tile))
-        _outline(row[0], label[..., 1])
+        _outline(row[0], label[..., 1], TRUTH)
         row[0].set_ylabel(name)
         for ax, source in zip(row[1:], sources, strict=True):
             band = np.ma.masked_where(~label.any(-1), tile[source].values[..., 0])
@@ -70,14 +69,14 @@ def plot_training_curves(logs, axes=None):
     if axes is None:
         _, axes = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
     for name, log in logs.items():
-        epochs, colour = log["epoch"] + 1, COLOURS.get(name)
+        epochs, colour = log["epoch"] + 1, style(name)["color"]
         axes[0].plot(epochs, log["loss"], color=colour, ls=":")
-        axes[0].plot(epochs, log["val_loss"], color=colour, marker=MARKERS.get(name), ms=4)
+        axes[0].plot(epochs, log["val_loss"], color=colour, marker=style(name)["marker"], ms=4)
         axes[1].plot(
             epochs,
             log["val_output_iou_1"],
             color=colour,
-            marker=MARKERS.get(name),
+            marker=style(name)["marker"],
             ms=4,
             label=title(name),
         )
@@ -92,94 +91,51 @@ def plot_training_curves(logs, axes=None):
     axes[1].legend()
     for ax in axes:
         ax.xaxis.get_major_locator().set_params(integer=True)
-        _grid(ax)
+        tidy(ax)
     return axes
 
 
-def plot_iou_by_region(regions, ax=None):
-    """Draw IoU per region, one marker per architecture, from a table of `by_region`."""
-    if ax is None:
-        _, ax = plt.subplots(figsize=(9, 3.6), layout="constrained")
-    names = list(dict.fromkeys(regions["architecture"]))
-    order = sorted(set(regions["region"]))
-    for i, name in enumerate(names):
-        table = regions[regions["architecture"] == name].set_index("region")["IoU"]
-        offset = (i - (len(names) - 1) / 2) * 0.14
-        x = np.array([order.index(region) for region in table.index]) + offset
-        style = {"color": COLOURS.get(name), "marker": MARKERS.get(name, "o")}
-        ax.plot(x, table.values, ls="", label=title(name), **style)
-        ax.axhline(table.mean(), color=style["color"], lw=1, ls="--", alpha=0.7, zorder=0)
-    ax.set(
-        ylabel="IoU of the class glacier", ylim=(0, 1), xlabel="region (dashed: mean over regions)"
-    )
-    ax.set_xticks(range(len(order)), order)
-    ax.legend(ncols=len(names), loc="lower center", bbox_to_anchor=(0.5, 1), frameon=False)
-    _grid(ax, axis="y")
-    return ax
-
-
-def plot_iou_against_parameters(networks, ax=None):
-    """Draw mean IoU over regions against the number of parameters, from a table of `overview`."""
-    if ax is None:
-        _, ax = plt.subplots(figsize=(5.4, 3.6), layout="constrained")
-    for row in networks.to_dict("records"):
-        name = row["architecture"]
-        ax.errorbar(
-            row["parameters"],
-            row["mean IoU"],
-            yerr=row["std over regions"],
-            color=COLOURS.get(name),
-            marker=MARKERS.get(name, "o"),
-            capsize=3,
-            label=title(name),
-        )
-    ax.set(xscale="log", xlabel="parameters", ylim=(0, 1))
-    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    ax.xaxis.set_major_formatter(EngFormatter(sep=" "))
-    ax.xaxis.set_minor_formatter(NullFormatter())
-    ax.margins(x=0.15)
-    ax.set_ylabel("mean IoU over regions (bar: ± 1 std)")
-    ax.legend()
-    _grid(ax)
-    return ax
-
-
 def plot_maps(tile, predictions, axes=None):
-    """Draw a tile with its outline, then each prediction: hits, misses, false alarms.
+    """Draw a tile in false colour, then each prediction over it: outlines and what is wrong.
 
     Parameters
     ----------
     tile : xarray.Dataset
         A tile of `open_tiles`.
     predictions : dict of str to xarray.Dataset
-        Architecture -> prediction of that tile.
+        Method -> prediction of that tile.
     axes : array of matplotlib.axes.Axes, optional
         One for the tile and one per prediction.
     """
     columns = len(predictions) + 1
     if axes is None:
-        _, axes = plt.subplots(1, columns, figsize=(2.4 * columns, 2.9), layout="constrained")
-    first = next(iter(predictions.values()))
-    truth = first["groundtruth"].values
+        _, axes = plt.subplots(1, columns, figsize=(2.6 * columns, 3.1), layout="constrained")
+    truth = next(iter(predictions.values()))["groundtruth"].values
     rows, cols = tile.attrs["padding_height"], tile.attrs["padding_width"]
     image = false_colour(tile)[rows : rows + truth.shape[0], cols : cols + truth.shape[1]]
     axes[0].imshow(image)
-    _outline(axes[0], truth == 1)
+    _outline(axes[0], truth == 1, TRUTH)
     axes[0].set_title(f"{tile.attrs['tile']}")
-    for ax, (name, prediction) in zip(axes[1:], predictions.items(), strict=True):
-        ax.imshow(_agreement(prediction))
-        ax.set_title(title(name))
-    swatches = {"hit": HIT, "missed": MISS, "false alarm": FALSE_ALARM, "no label": NO_LABEL}
-    axes[0].figure.legend(
-        handles=[Swatch(color=colour, label=label) for label, colour in swatches.items()],
-        loc="outside lower center",
-        ncols=len(swatches),
-        frameon=False,
-    )
+    for ax, (method, prediction) in zip(axes[1:], predictions.items(), strict=True):
+        mapped = prediction["glacier"].values == 1
+        shaded = image.mean(-1, keepdims=True).repeat(3, -1) * 0.6 + 0.3
+        for colour, where in ((MISS, (truth == 1) & ~mapped), (FALSE_ALARM, (truth == 0) & mapped)):
+            shaded[where] = to_rgb(colour)
+        ax.imshow(shaded)
+        _outline(ax, truth == 1, TRUTH)
+        _outline(ax, mapped, MAPPED)
+        ax.set_title(title(method))
+    lines = {"true outline": TRUTH, "mapped outline": MAPPED}
+    handles = [Line2D([], [], color=colour, label=label) for label, colour in lines.items()]
+    swatches = {"missed": MISS, "false alarm": FALSE_ALARM, "no label": NO_LABEL}
+    handles += [Swatch(color=colour, label=label) for label, colour in swatches.items()]
+    legend = {"loc": "outside lower center", "ncols": len(handles), "frameon": False}
+    axes[0].figure.legend(handles=handles, **legend)
+    _scale_bar(axes[0], tile)
     return _bare(axes)
 
 
-def plot_map_grid(tiles, names, folder, architectures):
+def plot_map_grid(tiles, names, folder, methods):
     """Draw `plot_maps` for several tiles, one row each.
 
     Parameters
@@ -189,11 +145,11 @@ def plot_map_grid(tiles, names, folder, architectures):
     names : list of str
         The tiles to draw.
     folder : Path
-        Folder with the predictions, ``ARCHITECTURE/TILE.nc``.
-    architectures : list of str
+        Folder with the predictions, ``METHOD/TILE.nc``.
+    methods : list of str
         Whose predictions to draw.
     """
-    columns = len(architectures) + 1
+    columns = len(methods) + 1
     _, axes = plt.subplots(
         len(names),
         columns,
@@ -203,7 +159,7 @@ def plot_map_grid(tiles, names, folder, architectures):
     )
     for row, name in zip(axes, names, strict=True):
         plot_maps(
-            tiles[name], {a: read_prediction(folder / a / f"{name}.nc") for a in architectures}, row
+            tiles[name], {m: read_prediction(folder / m / f"{name}.nc") for m in methods}, row
         )
     for row, name in zip(axes, names, strict=True):
         row[0].set(title="false colour, outline" if name == names[0] else "", ylabel=name)
@@ -238,30 +194,23 @@ def plot_histograms(histograms, axes=None):
     return axes
 
 
-def _agreement(prediction):
-    truth, found = prediction["groundtruth"].values, prediction["glacier"].values == 1
-    image = np.ones((*truth.shape, 3))
-    for colour, where in (
-        (HIT, (truth == 1) & found),
-        (MISS, (truth == 1) & ~found),
-        (FALSE_ALARM, (truth == 0) & found),
-        (NO_LABEL, truth == UNLABELLED),
-    ):
-        image[where] = to_rgb(colour)
-    return image
-
-
-def _outline(ax, glacier):
+def _outline(ax, glacier, colour):
     if glacier.any() and not glacier.all():
-        ax.contour(glacier.astype(float), levels=[0.5], colors="#FFFF00", linewidths=0.8)
+        ax.contour(glacier.astype(float), levels=[0.5], colors=colour, linewidths=0.8)
+
+
+def _scale_bar(ax, tile):
+    """Draw the length of a kilometre, or of a tenth of the width if that is more."""
+    if "x" not in tile.coords or "spatial_ref" not in tile.coords or not tile.rio.crs.is_projected:
+        return
+    pixel = abs(float(tile["x"][1] - tile["x"][0]))
+    kilometres = max(1, round(tile.sizes["x"] * pixel / 5000))
+    height = 0.05 * tile.sizes["y"]
+    ax.plot([height, height + kilometres * 1000 / pixel], [height, height], color="white", lw=3)
+    ax.text(height, 1.6 * height, f"{kilometres} km", color="white", va="top", fontsize="small")
 
 
 def _bare(axes):
     for ax in np.atleast_1d(axes):
         ax.set(xticks=[], yticks=[])
     return axes
-
-
-def _grid(ax, axis="both"):
-    ax.grid(axis=axis, alpha=0.3)
-    ax.spines[["top", "right"]].set_visible(False)

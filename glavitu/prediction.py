@@ -13,7 +13,7 @@ from glavitu.outputs import Outputs
 from glavitu.profiles import load_profile
 from glavitu.progress import progress
 from glavitu.provenance import fingerprint, provenance
-from glavitu.tiles import UNLABELLED, find_split, open_tiles
+from glavitu.tiles import SURFACE, UNLABELLED, find_split, open_tiles
 from glavitu.weights import load_model, load_weights, read_built
 
 
@@ -38,8 +38,8 @@ def predict_tile(model, tile, *, stride=None, batch_size=8):
     -------
     xarray.Dataset
         ``probability`` (y, x), float32, of the class glacier; ``glacier`` (y, x), uint8, its
-        argmax; and, where the tile has a label, ``groundtruth`` (y, x), uint8, 255 where
-        unlabelled.
+        argmax; and, where the tile has them, ``groundtruth`` (y, x), uint8, 255 where unlabelled,
+        and ``surface`` (y, x), uint8.
 
     Raises
     ------
@@ -67,7 +67,7 @@ def predict_tile(model, tile, *, stride=None, batch_size=8):
         stride or size // 2,
         batch_size,
     )
-    return _prediction(tile, probabilities)
+    return as_prediction(tile, probabilities)
 
 
 def window_weights(size):
@@ -160,6 +160,11 @@ def predict(architecture=None, *, profile="demo", data=None, out=".", name=None,
     record.unlink(missing_ok=True)
     for stale in folder.glob("*.nc"):
         stale.unlink()
+    windows = sum(
+        len(window_starts(height, size, recipe["stride"]))
+        * len(window_starts(width, size, recipe["stride"]))
+        for height, width in (tiles.shape(tile) for tile in tiles)
+    )
     started = time.perf_counter()
     for tile, file in progress(zip(tiles, files, strict=True), total=len(files), description=name):
         prediction = predict_tile(
@@ -173,6 +178,7 @@ def predict(architecture=None, *, profile="demo", data=None, out=".", name=None,
             "recipe": recipe,
             "architecture": model.name,
             "parameters": model.count_params(),
+            "windows": windows,
             "seconds": round(time.perf_counter() - started, 3),
             "provenance": provenance(),
         },
@@ -214,8 +220,8 @@ def _predict_windows(model, arrays, windows, size):
     return model.predict_on_batch(batch)["output"]
 
 
-def _prediction(tile, probabilities):
-    """Return the blended probabilities of a tile as a dataset without its padding."""
+def as_prediction(tile, probabilities):
+    """Return probabilities (y, x, class) of a tile as a dataset like `predict_tile`'s."""
     result = xr.Dataset(
         {
             "probability": (("y", "x"), probabilities[..., 1]),
@@ -228,6 +234,8 @@ def _prediction(tile, probabilities):
         label = tile["groundtruth"].values
         classes = np.where(label.any(-1), label.argmax(-1), UNLABELLED).astype(np.uint8)
         result["groundtruth"] = (("y", "x"), classes)
+    if SURFACE in tile:
+        result[SURFACE] = (("y", "x"), tile[SURFACE].values)
     rows, columns = (tile.attrs.get(f"padding_{side}", 0) for side in ("height", "width"))
     height, width = probabilities.shape[:2]
     result = result.isel(y=slice(rows, height - rows), x=slice(columns, width - columns))
@@ -240,6 +248,7 @@ def _describe(prediction):
         "probability": "probability of the class glacier",
         "glacier": "mapped class",
         "groundtruth": "label",
+        SURFACE: "what the ground is: see glavitu.sensors.SURFACES and SKY",
     }
     if "spatial_ref" in prediction.coords:  # of a tile with a CRS, so that .rio is registered
         crs = prediction.rio.crs
@@ -248,7 +257,7 @@ def _describe(prediction):
     for name, variable in prediction.items():
         variable.attrs["long_name"] = names[name]
         variable.encoding["zlib"] = True
-        if name != "probability":
+        if name in ("glacier", "groundtruth"):
             variable.attrs |= {"flag_values": [0, 1], "flag_meanings": "background glacier"}
     if "groundtruth" in prediction:
         prediction["groundtruth"].attrs["_FillValue"] = np.uint8(UNLABELLED)

@@ -3,13 +3,30 @@
 import re
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import yaml
 
 from glavitu.errors import InputError
 
 ARCHITECTURES = ("setr", "resunet", "transunet", "glavitu")
+BASELINES = ("deeplabv3plus", "segformer")
 _FOLDERS = (Path(__file__).parents[1] / "profiles", Path(__file__).parent / "_profiles")
+
+
+class Run(NamedTuple):
+    """One training of a study, and what its files are called."""
+
+    name: str
+    architecture: str
+    sources: list
+    """The sources to use; empty means the profile's."""
+    seed: int
+
+    @property
+    def method(self):
+        """What is compared: the architecture, and its sources if they are a choice of them."""
+        return " ".join([self.architecture, *self.sources])
 
 
 @dataclass(frozen=True)
@@ -26,6 +43,10 @@ class Profile:
         Arguments of `make_demo_data` where the data can be made; empty where it must be had.
     architectures : list of str
         The networks to compare.
+    repeats : int
+        Trainings of each network, with the seeds ``seed``, ``seed + 1``, ….
+    ablation : dict of str to list
+        Architecture -> lists of sources to train it on as well.
     sizes : dict of str to dict
         Architecture -> overrides of its published sizes.
     sources : list of str
@@ -50,6 +71,8 @@ class Profile:
     data: str
     demo_data: dict = field(default_factory=dict)
     architectures: list = field(default_factory=lambda: list(ARCHITECTURES))
+    repeats: int = 1
+    ablation: dict = field(default_factory=dict)
     sizes: dict = field(default_factory=dict)
     sources: list = field(default_factory=list)
     patch_size: int = 384
@@ -63,7 +86,8 @@ class Profile:
     seed: int = 0
 
     def __post_init__(self):
-        for name in ("patch_size", "batch_size", "epochs", "reduce_patience", "stop_patience"):
+        counts = ("patch_size", "batch_size", "epochs", "reduce_patience", "stop_patience")
+        for name in (*counts, "repeats"):
             self._check(name, getattr(self, name), lambda v: v >= 1, int, "1 or more")
         for name in ("steps", "seed"):
             self._check(name, getattr(self, name), lambda v: v >= 0, int, "0 or more")
@@ -72,19 +96,26 @@ class Profile:
         fits = f"0 to the patch_size of {self.patch_size}"
         self._check("stride", self.stride, lambda v: 0 <= v <= self.patch_size, int, fits)
 
-        for name in self.architectures:
-            if name not in ARCHITECTURES:
-                raise InputError(
-                    f"profile {self.name}: unknown architecture {name!r}; known: "
-                    f"{', '.join(ARCHITECTURES)}"
-                )
-        for name, kind in {"demo_data": dict, "sizes": dict, "sources": list}.items():
+        kinds = {"demo_data": dict, "architectures": list, "sizes": dict, "sources": list}
+        for name, kind in (kinds | {"ablation": dict}).items():
             self._check(name, getattr(self, name), lambda v: True, kind, f"a {kind.__name__}")
-        unknown = [name for name in self.sizes if name not in ARCHITECTURES]
-        if unknown:
-            raise InputError(f"profile {self.name}: sizes of unknown architecture {unknown[0]!r}")
+        for key in ("architectures", "sizes", "ablation"):
+            for name in getattr(self, key):
+                if name not in ARCHITECTURES + BASELINES:
+                    raise InputError(
+                        f"profile {self.name}: unknown architecture {name!r} in {key}; known: "
+                        f"{', '.join(ARCHITECTURES + BASELINES)}"
+                    )
         for name, sizes in self.sizes.items():
             self._check(f"sizes of {name}", sizes, lambda v: True, dict, "a dict")
+        for name, choices in self.ablation.items():
+            self._check(
+                f"ablation of {name}",
+                choices,
+                lambda v: all(isinstance(choice, list) and choice for choice in v),
+                list,
+                "a list of lists of sources",
+            )
 
     def _check(self, name, value, holds, kind, expected):
         if not isinstance(value, kind) or isinstance(value, bool) or not holds(value):
@@ -93,6 +124,22 @@ class Profile:
     def with_changes(self, **changes):
         """Return the profile with some parameters changed; None leaves one as it is."""
         return replace(self, **{key: v for key, v in changes.items() if v is not None})
+
+    def runs(self):
+        """Return the trainings of the study: every architecture, then the ablation, by seed."""
+        methods = [(name, []) for name in self.architectures]
+        methods += [(name, choice) for name, choices in self.ablation.items() for choice in choices]
+        seeds = range(self.seed, self.seed + self.repeats)
+        return [
+            Run(
+                "-".join([name, *sources, *([f"seed{seed}"] if seed != self.seed else [])]),
+                name,
+                sources,
+                seed,
+            )
+            for seed in seeds
+            for name, sources in methods
+        ]
 
     def select(self, available):
         """Return source -> bands for the profile's sources among those `available`."""

@@ -1,139 +1,229 @@
-"""The study's results: a table over architectures and regions, and how it was made."""
+"""The study's results: tables over methods and regions, and how they were made."""
 
 from pathlib import Path
 
 import pandas as pd
 
+from glavitu import band_ratio, comparison
 from glavitu.errors import InputError
-from glavitu.evaluation import COUNTS, pool, summarise
+from glavitu.evaluation import BINS, calibration_error, evaluate, pool
 from glavitu.files import read_json, replacing, write_json
-from glavitu.provenance import provenance
+from glavitu.provenance import fingerprint, provenance
+from glavitu.tiles import SPLITS, find_split, open_tiles
 
 TITLES = {
     "setr": "SETR",
     "resunet": "ResU-Net",
     "transunet": "TransU-Net",
     "glavitu": "GlaViTU",
+    "deeplabv3plus": "DeepLabV3+",
+    "segformer": "SegFormer",
+    band_ratio.NAME: "Band ratio",
 }
-SCORES = ["IoU", "F1", "precision", "recall", "accuracy"]
 
 
-def title(architecture):
-    """Return the name of a network as the paper writes it."""
-    return TITLES.get(architecture, architecture)
+def title(method):
+    """Return a method as the paper writes it.
 
-
-def read_scores(out, names):
-    """Return the scores per tile of several predictions, with a column `architecture`."""
-    tables = []
-    for name in names:
-        path = Path(out) / "predictions" / name / "scores.csv"
-        if not path.exists():
-            raise InputError(f"no scores at {path}; run predict and evaluate for {name!r} first")
-        tables.append(pd.read_csv(path, keep_default_na=False).assign(architecture=name))
-    return pd.concat(tables, ignore_index=True)
-
-
-def read_logs(out, names):
-    """Return the training logs of several networks by name."""
-    return {name: pd.read_csv(Path(out) / "logs" / f"{name}_log.csv") for name in names}
-
-
-def by_region(scores):
-    """Return one row per architecture and region, in the order the architectures came in."""
-    table = pool(scores, by=["architecture", "region"])
-    order = list(dict.fromkeys(scores["architecture"]))
-    return table.sort_values(
-        "architecture", key=lambda names: names.map(order.index), kind="stable", ignore_index=True
-    )[["architecture", "region", *COUNTS, *SCORES]]
-
-
-def overview(scores, records):
-    """Return one row per architecture: parameters, mean IoU over regions, pooled IoU, minutes."""
-    rows = []
-    for name, tiles in scores.groupby("architecture", sort=False):
-        summary = summarise(tiles)
-        rows.append(
-            {
-                "architecture": name,
-                "network": title(name),
-                "parameters": records[name]["parameters"],
-                "mean IoU": summary["mean"],
-                "std over regions": summary["std"],
-                "pooled IoU": summary["pooled"],
-                "best validation IoU": records[name]["best_validation_iou"],
-                "epochs": records[name]["epochs"],
-                "training minutes": records[name]["seconds"] / 60,
-            }
-        )
-    return pd.DataFrame(rows)
-
-
-def typical_tiles(scores, regions):
-    """Return for each region the tile whose IoU, pooled over architectures, is the median."""
-    tiles = pool(scores, by=["region", "tile"]).sort_values("IoU")
-    groups = {region: tiles.loc[tiles["region"] == region, "tile"] for region in regions}
-    return [group.iloc[(len(group) - 1) // 2] for group in groups.values()]
-
-
-def verdict(networks, profile):
-    """Say in words which network has the highest mean IoU, and where GlaViTU stands."""
-    table = networks.set_index("architecture")
-    best = table.loc[table["mean IoU"].idxmax()]
-    text = f"With the profile {profile}, {best['network']} has the highest mean IoU over regions, "
-    text += f"{best['mean IoU']:.3f}."
-    if "glavitu" in table.index and best["network"] != title("glavitu"):
-        behind = best["mean IoU"] - table.loc["glavitu", "mean IoU"]
-        text += f" GlaViTU is {behind:.3f} below it."
-    if table["parameters"].max() < 8_000_000:
-        text += " These networks are narrower than the paper's and compare with each other only."
-    return text
-
-
-def read_records(out, names):
-    """Return the records of several trainings by name."""
-    return {name: read_json(Path(out) / "weights" / f"{name}.json") for name in names}
-
-
-def write_results(out, profile, names):
-    """Write ``results.csv``, ``results.json``, ``results.md`` and ``regions.md`` into `out`.
-
-    Returns
-    -------
-    (pandas.DataFrame, pandas.DataFrame)
-        The tables of `overview` and `by_region`.
+    Examples
+    --------
+    >>> title("setr"), title("glavitu optical dem")
+    ('SETR', 'GlaViTU (optical, dem)')
     """
-    out = Path(out)
-    scores, records = read_scores(out, names), read_records(out, names)
-    regions, networks = by_region(scores), overview(scores, records)
-    with replacing(out / "results.csv") as part:
-        regions.to_csv(part, index=False)
-    predictions = {
-        name: read_json(out / "predictions" / name / "predictions.json")["seconds"]
-        for name in names
-    }
-    write_json(
-        out / "results.json",
-        {
-            "profile": profile.as_dict(),
-            "seed": profile.seed,
-            "networks": networks.to_dict("records"),
-            "training_seconds": {name: records[name]["seconds"] for name in names},
-            "training_commits": {name: records[name]["provenance"]["commit"] for name in names},
-            "prediction_seconds": predictions,
-            "data": records[names[0]]["settings"]["data"],
-            "provenance": provenance(),
-        },
-    )
-    shown = networks.drop(columns="architecture").round({"training minutes": 1})
-    names_shown = regions["architecture"].map(title)
-    for name, table in {
-        "results": shown,
-        "regions": regions.assign(architecture=names_shown).drop(columns="accuracy"),
-    }.items():
-        with replacing(out / f"{name}.md") as part:
-            part.write_text(to_markdown(table), encoding="utf-8")
-    return networks, regions
+    architecture, *sources = method.split(" ")
+    name = TITLES.get(architecture, architecture)
+    return f"{name} ({', '.join(sources)})" if sources else name
+
+
+class Results:
+    """What the runs of a study left below `out`, and the tables made of it.
+
+    Attributes
+    ----------
+    scores : pandas.DataFrame
+        A row per run and test tile, as `glavitu.comparison` describes; of the band ratio too, where
+        the optical bands allow one.
+    surfaces : pandas.DataFrame
+        The same by what the ground is; empty where the tiles do not say.
+    rule : dict or None
+        The band ratio.
+    """
+
+    def __init__(self, profile, data, out):
+        self.profile, self.data, self.out = profile, Path(data), Path(out)
+        self.runs = {run.name: run.method for run in profile.runs()}
+        self.rule = None
+        if band_ratio.applies(open_tiles(find_split(data, "test"))):
+            self.rule = band_ratio.map_tiles(data, out)
+            evaluate(band_ratio.NAME, out=out)
+        shown = self.runs | ({band_ratio.NAME: band_ratio.NAME} if self.rule else {})
+        self.scores = self._read("scores", shown)
+        self.surfaces = self._read("surfaces", shown)
+        self.reliability = self._read("reliability", self.runs)
+        self.records = {name: read_json(self.out / f"weights/{name}.json") for name in self.runs}
+
+    def _read(self, table, runs):
+        tables = []
+        for name, method in runs.items():
+            folder = self.out / "predictions" / name
+            if not (folder / "scores.csv").exists():
+                raise InputError(f"no scores in {folder}; run predict and evaluate for {name!r}")
+            if (folder / f"{table}.csv").exists():
+                read = pd.read_csv(folder / f"{table}.csv", keep_default_na=False)
+                tables.append(read.assign(name=name, method=method))
+        return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+
+    @property
+    def seen(self):
+        """The regions with tiles in the training split."""
+        tiles = open_tiles(find_split(self.data, "train"))
+        return {tiles.region(name) for name in tiles}
+
+    @property
+    def reference(self):
+        """The method others are compared with: GlaViTU, or the first."""
+        methods = list(self.runs.values())
+        return "glavitu" if "glavitu" in methods else methods[0]
+
+    def logs(self):
+        """Return the training logs of the first run of each architecture."""
+        names = self.profile.architectures
+        return {name: pd.read_csv(self.out / "logs" / f"{name}_log.csv") for name in names}
+
+    def networks(self):
+        """Return a row per method: parameters, scores with intervals, and what they cost."""
+        table = comparison.mean_iou(self.scores)
+        table.insert(1, "network", table["method"].map(title))
+        costs = pd.DataFrame(
+            {
+                "method": method,
+                "parameters": self.records[name]["parameters"],
+                "best validation IoU": self.records[name]["best_validation_iou"],
+                "epochs": self.records[name]["epochs"],
+                "training minutes": self.records[name]["seconds"] / 60,
+                "seconds per patch": self._prediction(name)["seconds"]
+                / self._prediction(name)["windows"],
+            }
+            for name, method in self.runs.items()
+        )
+        return table.merge(costs.groupby("method").mean(), on="method", how="left")
+
+    def calibration(self):
+        """Return a row per method and bin of probability, and its expected calibration error."""
+        columns = ["pixels", "glacier", "total"]
+        table = self.reliability.groupby(["method", "bin"], sort=False, as_index=False)[
+            columns
+        ].sum()
+        errors = {method: calibration_error(bins) for method, bins in table.groupby("method")}
+        return table.assign(
+            probability=table["total"] / table["pixels"],
+            share=table["glacier"] / table["pixels"],
+            weight=table["pixels"] / table.groupby("method")["pixels"].transform("sum") * BINS,
+            error=table["method"].map(errors),
+        )
+
+    def tables(self):
+        """Return every table there is to be had, by name."""
+        tables = {
+            "networks": self.networks(),
+            "regions": comparison.by_region(self.scores),
+            "differences": pd.DataFrame(),
+            "generalisation": comparison.generalisation(self.scores, self.seen),
+            "debris": pd.DataFrame(),
+            "surfaces": pd.DataFrame(),
+        }
+        if self.scores["method"].nunique() > 1:
+            tables["differences"] = comparison.differences(self.scores, self.reference)
+        if not self.surfaces.empty:
+            tables["debris"] = comparison.debris_split(self.scores, self.surfaces)
+            tables["surfaces"] = comparison.errors_by_surface(self.surfaces).reset_index()
+        return tables
+
+    def typical_tiles(self, regions):
+        """Return for each region the tile whose IoU, pooled over methods, is the median."""
+        tiles = pool(self.scores, by=["region", "tile"]).sort_values("IoU")
+        groups = (tiles.loc[tiles["region"] == region, "tile"] for region in regions)
+        return [group.iloc[(len(group) - 1) // 2] for group in groups]
+
+    def write(self):
+        """Write ``results.csv``, ``results.json`` and a Markdown file per table below ``tables/``.
+
+        Returns
+        -------
+        dict of str to pandas.DataFrame
+            The tables.
+        """
+        tables = self.tables()
+        with replacing(self.out / "results.csv") as part:
+            tables["regions"].to_csv(part, index=False)
+        for name, table in tables.items():
+            if not table.empty:
+                with replacing(self.out / "tables" / f"{name}.md") as part:
+                    part.write_text(to_markdown(readable(table)), encoding="utf-8")
+        write_json(
+            self.out / "results.json",
+            {
+                "profile": self.profile.as_dict(),
+                "seed": self.profile.seed,
+                "demo_data": (self.data / "demo_data.json").exists(),
+                "tables": {name: _records(table) for name, table in tables.items()},
+                "band_ratio": self.rule,
+                "training_seconds": {k: r["seconds"] for k, r in self.records.items()},
+                "prediction_seconds": {k: self._prediction(k)["seconds"] for k in self.runs},
+                "training_commits": {k: r["provenance"]["commit"] for k, r in self.records.items()},
+                "data": {k: fingerprint(find_split(self.data, k)) for k in SPLITS},
+                "provenance": provenance(),
+            },
+        )
+        return tables
+
+    def _prediction(self, name):
+        return read_json(self.out / "predictions" / name / "predictions.json")
+
+
+def verdict(tables, profile, reference="glavitu"):
+    """Say in words which method has the highest mean IoU, and how far the others are apart."""
+    networks = tables["networks"].set_index("method")
+    best = networks.loc[networks["mean IoU"].idxmax()]
+    lines = [
+        f"With the profile {profile}, {best['network']} has the highest mean IoU over regions, "
+        f"{best['mean IoU']:.3f}{_interval(best)}."
+    ]
+    for row in tables["differences"].to_dict("records"):
+        side = "above" if row["difference"] > 0 else "below"
+        sure = "beyond" if row["low"] > 0 or row["high"] < 0 else "within"
+        lines.append(
+            f"{title(row['method'])}: {abs(row['difference']):.3f} {side} {title(reference)}"
+            + (f"{_interval(row)}, {sure} what the choice of tiles does" if _interval(row) else "")
+        )
+    if not _interval(best):
+        lines.append("No intervals: a region has a single test tile.")
+    if networks["parameters"].max() < 8_000_000:
+        lines.append("These networks are narrower than the paper's: compare them only here.")
+    return "\n".join(lines)
+
+
+def _interval(row):
+    return "" if row["low"] != row["low"] else f" ({row['low']:.3f} to {row['high']:.3f})"
+
+
+def readable(table):
+    """Return a table for people: methods by title, an interval in one column, units in names."""
+    table = table.copy()
+    if "method" in table and "network" not in table:
+        table.insert(0, "network", table["method"].map(title))
+    if "low" in table:
+        interval = [_interval(row).strip(" ()") or None for row in table.to_dict("records")]
+        table.insert(table.columns.get_loc("low"), "95 % interval", interval)
+    if "seconds per patch" in table:
+        table["ms per patch"] = (table.pop("seconds per patch") * 1000).round(1).astype(object)
+        table["training minutes"] = table["training minutes"].round(1)
+    table = table.drop(columns=["method", "low", "high", "accuracy"], errors="ignore")
+    return table.dropna(axis=1, how="all")
+
+
+def _records(table):
+    return table.astype(object).where(table.notna(), None).to_dict("records")
 
 
 def to_markdown(table):
@@ -145,5 +235,7 @@ def to_markdown(table):
 
 def _cell(value):
     if isinstance(value, float):
-        return f"{value:.3f}"
+        if value != value:
+            return "–"
+        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3f}"
     return f"{value:,}" if isinstance(value, int) else str(value)

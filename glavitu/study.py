@@ -26,7 +26,7 @@ class StudyError(Exception):
 
 
 def run_study(profile="demo", *, data=None, out=None, seed=None):
-    """Run the notebooks in order, 02 and 03 once per architecture; skip what is up to date.
+    """Run the notebooks in order, 02 and 03 once per training; skip what is up to date.
 
     Parameters
     ----------
@@ -50,24 +50,25 @@ def run_study(profile="demo", *, data=None, out=None, seed=None):
     ensure_data(profile, data, make=not own_data)
     if name.endswith((".yaml", ".yml")):
         name = str(Path(name).absolute())
-    parameters = {"profile": name, "data": str(data), "out": str(out), "seed": profile.seed}
+    common = {"profile": name, "data": str(data), "out": str(out)}
     key = _digest(
         __version__,
         json.dumps(profile.as_dict(), sort_keys=True),
         *(fingerprint(find_split(data, split)) for split in SPLITS),
     )
-    for notebook, more, results in _steps(profile.architectures, out):
+    for notebook, parameters, results in _steps(profile, out):
         source = NOTEBOOKS / f"{notebook}.ipynb"
-        target = out / "notebooks" / ("_".join([notebook, *more.values()]) + ".ipynb")
-        key = _digest(key, source.read_text(encoding="utf-8"), *more.values())
+        suffix = f"_{parameters['name']}" if "name" in parameters else ""
+        target = out / "notebooks" / f"{notebook}{suffix}.ipynb"
+        key = _digest(key, source.read_text(encoding="utf-8"), json.dumps(parameters))
         if _key_of(target) == key and all(path.exists() for path in results):
             click.echo(f"{target.stem}: up to date")
             continue
         started = time.perf_counter()
         click.echo(f"{target.stem}:")
-        _execute(source, target, parameters | more, key)
+        _execute(source, target, common | parameters, key)
         click.echo(f"{target.stem}: done in {time.perf_counter() - started:.0f} s")
-    click.echo(f"results: {out / 'results.md'}, figures: {out / 'figures'}")
+    click.echo(f"results: {out / 'results.csv'}, {out / 'tables'}, {out / 'figures'}")
 
 
 def default_folders(profile, data, out):
@@ -96,14 +97,15 @@ def ensure_data(profile, data, *, make=True):
     return make_demo_data(data, **profile.demo_data)
 
 
-def _steps(architectures, out):
-    """Yield notebook, parameters beyond the common ones, and the files it must leave."""
-    yield "01_data_exploration", {}, []
-    for name in architectures:
-        weights, scores = out / f"weights/{name}.weights.h5", out / f"predictions/{name}/scores.csv"
-        yield "02_train", {"architecture": name}, [weights, weights.parent / f"{name}.json"]
-        yield "03_test", {"architecture": name}, [scores]
-    yield "04_results", {}, [out / "results.csv", out / "results.json"]
+def _steps(profile, out):
+    """Yield notebook, its parameters beyond the common ones, and the files it must leave."""
+    yield "01_data_exploration", {"seed": profile.seed}, []
+    for run in profile.runs():
+        weights, record = (out / f"weights/{run.name}.{end}" for end in ("weights.h5", "json"))
+        yield "02_train", run._asdict(), [weights, record]
+        tested = {"architecture": run.architecture, "name": run.name}
+        yield "03_test", tested, [out / f"predictions/{run.name}/scores.csv"]
+    yield "04_results", {"seed": profile.seed}, [out / "results.csv", out / "results.json"]
 
 
 def _execute(source, target, parameters, key):

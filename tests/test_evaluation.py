@@ -5,7 +5,12 @@ import xarray as xr
 from sklearn import metrics
 
 from glavitu import InputError, pool, score
-from glavitu.evaluation import summarise
+from glavitu.evaluation import (
+    calibration_error,
+    count_probabilities,
+    count_surfaces,
+    summarise,
+)
 
 
 def prediction(truth, found, tile="A-0", region="A"):
@@ -61,3 +66,24 @@ def test_counts_do_not_overflow():
 def test_predictions_without_label_are_refused():
     with pytest.raises(InputError, match="tile A-0 has no groundtruth"):
         score([prediction([[1]], [[1]]).drop_vars("groundtruth")])
+
+
+def test_pixels_are_counted_by_surface_without_unknown_and_unlabelled():
+    mapped = prediction([[1, 1, 0, 0, 255, 1]], [[1, 0, 1, 0, 1, 1]])
+    mapped["surface"] = (("y", "x"), np.array([[1, 1, 10, 10, 1, 255]], np.uint8))
+    rows = count_surfaces(mapped).set_index("code")
+    assert rows.loc[1, ["tp", "tn", "fp", "fn"]].tolist() == [1, 0, 0, 1]
+    assert rows.loc[10, ["tp", "tn", "fp", "fn"]].tolist() == [0, 1, 1, 0]
+    assert set(rows.index) == {1, 10}
+
+
+def test_calibration_error_is_the_mean_distance_weighted_by_pixels():
+    mapped = prediction([[1, 0, 0, 0, 255]], [[0, 0, 0, 0, 0]])
+    mapped["probability"] = (("y", "x"), np.array([[0.9, 0.9, 0.1, 0.1, 0.1]]))
+    bins = count_probabilities(mapped)
+    assert bins["pixels"].sum() == 4 and bins.set_index("bin").loc[18, "glacier"] == 1
+    # at .9: share .5, off by .4; at .1: share 0, off by .1; two pixels each
+    assert calibration_error(bins) == pytest.approx(0.25)
+    ones = prediction([[1]], [[1]])
+    ones["probability"] = (("y", "x"), np.array([[1.0]]))
+    assert count_probabilities(ones)["pixels"].iloc[-1] == 1

@@ -1,8 +1,10 @@
+from dataclasses import replace
+
 import pytest
 
 from glavitu import InputError, load_profile
-from glavitu.models import NETWORKS, build_model
-from glavitu.profiles import Profile
+from glavitu.models import build_model
+from glavitu.profiles import ARCHITECTURES, Profile
 
 
 def test_the_paper_profile_is_the_published_recipe():
@@ -13,13 +15,20 @@ def test_the_paper_profile_is_the_published_recipe():
     assert paper.sources == ["optical", "dem", "sar"]
 
 
-@pytest.mark.parametrize("name", ["demo", "smoke", "paper"])
+@pytest.mark.parametrize("name", ["demo", "extended", "smoke", "paper"])
 def test_every_profile_builds_every_network(name):
     profile = load_profile(name)
     for architecture in profile.architectures:
         sizes = profile.sizes.get(architecture, {})
         build_model(architecture, patch_size=profile.patch_size, **sizes)
-    assert set(profile.architectures) == set(NETWORKS)
+    assert set(ARCHITECTURES) <= set(profile.architectures)
+
+
+def test_the_extended_study_is_the_demo_with_more_trainings():
+    demo, extended = load_profile("demo").as_dict(), load_profile("extended").as_dict()
+    more = {key for key in demo if demo[key] != extended[key]}
+    assert more == {"name", "architectures", "repeats", "ablation", "sizes"}
+    assert demo["sizes"].items() <= extended["sizes"].items()
 
 
 @pytest.mark.parametrize(
@@ -36,8 +45,11 @@ def test_every_profile_builds_every_network(name):
         ("a: [", "is not YAML"),
         ("a: !!python/object:os.system {}", "is not YAML"),
         ("architectures: [unet]", "unknown architecture 'unet'"),
+        ("repeats: 0", "repeats is 0, expected 1 or more"),
+        ("ablation: {unet: [[dem]]}", "unknown architecture 'unet' in ablation"),
+        ("ablation: {setr: [dem]}", "ablation of setr is .'dem'., expected a list of lists"),
         ("sizes: {resunet: 3}", "sizes of resunet is 3, expected a dict"),
-        ("sizes: {foo: {a: 1}}", "sizes of unknown architecture 'foo'"),
+        ("sizes: {foo: {a: 1}}", "unknown architecture 'foo' in sizes"),
     ],
 )
 def test_profiles_that_cannot_be_are_refused_in_one_line(tmp_path, text, message):
@@ -55,5 +67,16 @@ def test_a_learning_rate_without_a_point_is_a_number(tmp_path):
 
 
 def test_unknown_profiles_are_refused_with_the_known_ones():
-    with pytest.raises(InputError, match="no profile 'dmeo'; known: demo, paper, smoke"):
+    with pytest.raises(InputError, match="no profile 'dmeo'; known: demo, extended, paper, smoke"):
         load_profile("dmeo")
+
+
+def test_a_study_trains_each_network_with_each_seed_and_on_each_choice_of_sources():
+    profile = Profile(name="x", data="", architectures=["setr", "glavitu"], repeats=2, seed=5)
+    ablation = {"glavitu": [["optical"], ["optical", "dem"]]}
+    runs = replace(profile, ablation=ablation).runs()
+    first = ["setr", "glavitu", "glavitu-optical", "glavitu-optical-dem"]
+    assert [run.name for run in runs] == first + [f"{name}-seed6" for name in first]
+    assert [run.seed for run in runs] == [5] * 4 + [6] * 4
+    assert runs[-1].method == "glavitu optical dem" and runs[-1].sources == ["optical", "dem"]
+    assert [run.name for run in replace(profile, repeats=1).runs()] == ["setr", "glavitu"]

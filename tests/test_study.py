@@ -30,26 +30,26 @@ def test_notebooks_are_thin_parametrised_and_stored_without_outputs(path):
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
     folder = tmp_path_factory.mktemp("demo")
-    return make_demo_data(folder, tile_size=32, tiles_per_region=3, regions=["ALP", "NZ"])
+    return make_demo_data(folder, tile_size=32, tiles_per_region=3, regions=["ALP", "CA"])
 
 
 def test_demo_data_are_tiles_of_each_region_in_each_split(demo):
     for split in ("train", "val", "test"):
         tiles = open_tiles(demo / f"{split}.hdf5")
-        assert sorted(tile.attrs["region"] for tile in tiles.values()) == ["ALP", "NZ"]
+        assert sorted(tile.attrs["region"] for tile in tiles.values()) == ["ALP", "CA"]
         assert tiles.sources == {"dem": 2, "optical": 6, "sar": 2}
         assert all(tile.rio.crs.is_projected for tile in tiles.values())
 
 
 def test_demo_data_are_the_same_for_the_same_seed(demo, tmp_path):
-    again = make_demo_data(tmp_path, tile_size=32, tiles_per_region=3, regions=["ALP", "NZ"])
-    for name in ("train.hdf5", "tiles.csv", "optical/NZ1-0001.tif"):
+    again = make_demo_data(tmp_path, tile_size=32, tiles_per_region=3, regions=["ALP", "CA"])
+    for name in ("train.hdf5", "tiles.csv", "optical/CA1-0001.tif"):
         assert (demo / name).read_bytes() == (again / name).read_bytes()
 
 
 def test_demo_data_are_made_once_and_never_over_other_data(demo, tiny_data):
     times = {p: p.stat().st_mtime_ns for p in demo.iterdir()}
-    make_demo_data(demo, tile_size=32, tiles_per_region=3, regions=["ALP", "NZ"])
+    make_demo_data(demo, tile_size=32, tiles_per_region=3, regions=["ALP", "CA"])
     assert times == {p: p.stat().st_mtime_ns for p in demo.iterdir()}
     with pytest.raises(InputError, match="holds demo data made with"):
         make_demo_data(demo, tile_size=32, tiles_per_region=3, regions=["ALP"])
@@ -75,34 +75,25 @@ def test_counts_and_histograms_describe_the_tiles(demo):
     assert plots.plot_histograms(histograms)[0].get_title() == "dem 1"
 
 
-def test_results_table_is_pooled_and_ordered_as_asked():
-    scores = pd.DataFrame(
-        {
-            "architecture": ["setr", "setr", "glavitu", "glavitu"],
-            "region": ["B", "A", "A", "B"],
-            "tile": ["B-0", "A-0", "A-0", "B-0"],
-            "tp": [1, 1, 3, 2],
-            "tn": 0,
-            "fp": [1, 0, 1, 0],
-            "fn": 0,
-        }
-    )
-    table = results.by_region(scores)
-    assert table["architecture"].tolist() == ["setr", "setr", "glavitu", "glavitu"]
-    assert table["region"].tolist() == ["A", "B", "A", "B"]
-    assert table["IoU"].tolist() == [1, 0.5, 0.75, 1]
-    assert results.typical_tiles(scores, ["B"]) == ["B-0"]
-
-
-def test_the_verdict_says_where_glavitu_stands():
-    table = pd.DataFrame(
-        {"architecture": ["setr", "glavitu"], "network": ["SETR", "GlaViTU"]}
-        | {"mean IoU": [0.8, 0.75], "parameters": [9_000_000, 10]}
-    )
-    text = "SETR has the highest mean IoU over regions, 0.800. GlaViTU is 0.050 below it."
-    assert results.verdict(table, "x").endswith(text)
-    best = results.verdict(table.assign(**{"mean IoU": [0.7, 0.75]}), "x")
-    assert "GlaViTU has the highest" in best and "below" not in best
+def test_the_verdict_says_how_far_the_others_are_apart():
+    networks = {"method": ["setr", "glavitu"], "network": ["SETR", "GlaViTU"]}
+    networks |= {"mean IoU": [0.8, 0.75], "low": [0.7, 0.7], "high": [0.9, 0.8]}
+    tables = {
+        "networks": pd.DataFrame(networks | {"parameters": [9_000_000, 10]}),
+        "differences": pd.DataFrame(
+            {"method": ["setr"], "difference": [0.05], "low": [-0.01], "high": [0.1]}
+        ),
+    }
+    assert results.verdict(tables, "x").splitlines() == [
+        "With the profile x, SETR has the highest mean IoU over regions, 0.800 (0.700 to 0.900).",
+        "SETR: 0.050 above GlaViTU (-0.010 to 0.100), within what the choice of tiles does",
+    ]
+    for name in tables:
+        tables[name] = tables[name].assign(low=float("nan"), high=float("nan"))
+    assert results.verdict(tables, "x").splitlines()[1:] == [
+        "SETR: 0.050 above GlaViTU",
+        "No intervals: a region has a single test tile.",
+    ]
 
 
 def test_markdown_has_decimals_and_separators():
@@ -122,6 +113,14 @@ def short_study(tmp_path_factory):
     return profile, folder / "data", folder / "out"
 
 
+def test_the_tables_are_markdown_too_where_they_hold_anything(short_study):
+    _, _, out = short_study
+    tables = {p.stem for p in (out / "tables").iterdir()}
+    assert tables == {"networks", "regions", "differences", "generalisation", "debris", "surfaces"}
+    text = (out / "tables" / "networks.md").read_text()
+    assert "| SETR | 0." in text and "Band ratio" in text and "nan" not in text
+
+
 def test_the_study_leaves_notebooks_tables_and_figures(short_study):
     _, _, out = short_study
     assert {p.stem for p in (out / "notebooks").iterdir()} == {
@@ -131,13 +130,13 @@ def test_the_study_leaves_notebooks_tables_and_figures(short_study):
         "04_results",
     }
     table = pd.read_csv(out / "results.csv")
-    columns = "architecture region tp tn fp fn IoU F1 precision recall accuracy"
-    assert list(table) == columns.split()
+    columns = "method region tp tn fp fn IoU low high F1 precision recall accuracy"
+    assert list(table) == columns.split() and set(table["method"]) == {"setr", "band_ratio"}
     record = json.loads((out / "results.json").read_text())
     assert record["seed"] == 0 and record["profile"]["name"] == "short"
     assert record["provenance"]["versions"]["keras"] and "commit" in record["provenance"]
     figures = {p.name for p in (out / "figures").iterdir()}
-    assert len(figures) == 5 and all((out / "figures" / f).stat().st_size > 5000 for f in figures)
+    assert len(figures) == 10 and all((out / "figures" / f).stat().st_size > 5000 for f in figures)
 
 
 def test_a_second_run_repeats_nothing_and_a_changed_one_what_it_must(short_study, capsys):
@@ -179,6 +178,6 @@ def test_data_are_made_only_where_nobody_named_other_ones(tiny_profile, tmp_path
 def test_the_readme_shows_the_figures_and_numbers_of_the_stored_demo_run():
     root = Path(__file__).parents[1]
     readme = (root / "README.md").read_text(encoding="utf-8")
-    assert renew(readme) == readme and readme.count("<!-- begin ") == 3
-    for figure in (root / "figures").glob("*.png"):
-        assert f"figures/{figure.name}" in readme
+    assert renew(readme) == readme and readme.count("<!-- begin ") >= 6
+    for figure in (root / "figures").rglob("*.png"):
+        assert f"({figure.relative_to(root).as_posix()})" in readme

@@ -1,11 +1,12 @@
 """Store what a run wrote in `figures/`, and renew the README's tables from there.
 
-    ./run_all.sh demo
-    GLAVITU_REFERENCE=DIR python -m benchmarks parity
-    python tools/publish.py runs/demo runs/benchmarks
+    ./run_all.sh demo && python tools/publish.py runs/demo figures
+    ./run_all.sh extended && python tools/publish.py runs/extended figures/extended
+    python -m benchmarks parity && python tools/publish.py runs/benchmarks figures
 
 A table in the README stands between `<!-- begin PATH -->` and `<!-- end PATH -->` and equals the
-file at PATH; a test compares the two. No number is typed in.
+file at PATH; a test compares the two. No number is typed in. Of the pictures, those that the README
+shows are stored.
 """
 
 import json
@@ -28,26 +29,33 @@ PUBLISHED_LOGS = {
 }
 
 
-def store_demo(run, figures):
-    """Copy the tables and figures of a demo run and say below each table where it comes from."""
-    for path in [*run.glob("figures/*.png"), run / "results.csv", run / "results.json"]:
-        shutil.copy(path, figures / path.name)
+def store_study(run, folder, readme):
+    """Copy tables and pictures of a run and say below each table where it comes from."""
     record = json.loads((run / "results.json").read_text(encoding="utf-8"))
+    where = folder.relative_to(ROOT).as_posix()
+    for path in [*run.glob("figures/*.png"), run / "results.csv", run / "results.json"]:
+        if path.suffix != ".png" or f"({where}/{path.name})" in readme:
+            shutil.copy(path, folder / path.name)
+    tables = {path.stem: path.read_text(encoding="utf-8") for path in run.glob("tables/*.md")}
+    if where == "figures":
+        tables["training_logs"] = to_markdown(_training_logs(record))
+    for name, table in tables.items():
+        (folder / f"{name}.md").write_text(table + _caption(record, where), encoding="utf-8")
+
+
+def _caption(record, where):
     origin = record["provenance"]
     commits = ", ".join(sorted(set(record["training_commits"].values())))
-    caption = (
-        f"\nDemo results: profile `{record['profile']['name']}`, seed {record['seed']}, trained at "
+    kind = "Demo results" if record["demo_data"] else "Results"
+    return (
+        f"\n{kind}: profile `{record['profile']['name']}`, seed {record['seed']}, trained at "
         f"commit {commits}, scored at {origin['commit']}, {origin['time'][:10]}, from "
-        "[results.json](figures/results.json) and [results.csv](figures/results.csv).\n"
+        f"[results.json]({where}/results.json) and [results.csv]({where}/results.csv).\n"
     )
-    table = (run / "results.md").read_text(encoding="utf-8")
-    (figures / "results.md").write_text(table + caption, encoding="utf-8")
-    logs = to_markdown(_training_logs(record)) + caption
-    (figures / "training_logs.md").write_text(logs, encoding="utf-8")
 
 
 def _training_logs(record):
-    ours = {row["architecture"]: row for row in record["networks"]}
+    ours = {row["method"]: row for row in record["tables"]["networks"]}
     rows = [
         {
             "network": title(name),
@@ -61,13 +69,13 @@ def _training_logs(record):
     return pd.DataFrame(rows)
 
 
-def store_parity(benchmarks, figures):
+def store_parity(benchmarks, folder):
     """Copy the table of differences to the published networks."""
     origin = json.loads((benchmarks / "parity.json").read_text(encoding="utf-8"))["provenance"]
     versions = ", ".join(f"{k} {v}" for k, v in origin["versions"].items())
     caption = f"\nMeasured at commit {origin['commit']}, {origin['time'][:10]}, {versions}.\n"
     table = (benchmarks / "parity.md").read_text(encoding="utf-8")
-    (figures / "parity.md").write_text(table + caption, encoding="utf-8")
+    (folder / "parity.md").write_text(table + caption, encoding="utf-8")
 
 
 def renew(readme, root=ROOT):
@@ -81,7 +89,11 @@ def renew(readme, root=ROOT):
 
 
 if __name__ == "__main__":
-    store_demo(Path(sys.argv[1]), ROOT / "figures")
-    store_parity(Path(sys.argv[2]), ROOT / "figures")
-    text = renew((ROOT / "README.md").read_text(encoding="utf-8"))
-    (ROOT / "README.md").write_text(text, encoding="utf-8")
+    source, target = Path(sys.argv[1]), ROOT / sys.argv[2]
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    target.mkdir(parents=True, exist_ok=True)
+    if (source / "parity.json").exists():
+        store_parity(source, target)
+    else:
+        store_study(source, target, text)
+    (ROOT / "README.md").write_text(renew(text), encoding="utf-8")

@@ -1,0 +1,116 @@
+"""Map glaciers by a threshold on a band ratio, as inventories are commonly begun: no learning.
+
+Ice and snow are bright in visible light and dark in the short-wave infrared, so a normalised
+difference such as NDSI, (green - SWIR1) / (green + SWIR1), is high on them (Hall et al., 1995; Paul
+et al., 2013). A threshold on a plain ratio of two bands is one on their normalised difference.
+"""
+
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+
+from glavitu.errors import InputError
+from glavitu.files import read_json, replacing, write_json
+from glavitu.prediction import as_prediction
+from glavitu.progress import progress
+from glavitu.provenance import fingerprint, provenance
+from glavitu.tiles import find_split, open_tiles
+
+NAME = "band_ratio"
+# Number of optical bands -> place of the bright band of the candidates, and of SWIR1.
+BANDS = {6: ({"green": 1, "red": 2, "NIR": 3}, 4), 5: ({"green": 1, "red": 2, "NIR": 3}, 4)}
+BANDS |= {4: ({"green": 1, "red": 2}, 3)}
+THRESHOLDS = np.round(np.arange(-0.5, 1, 0.02), 2)
+
+
+def applies(tiles):
+    """Return whether the tiles have the optical bands in an order that is known here."""
+    return tiles.sources.get("optical") in BANDS
+
+
+def fit(tiles):
+    """Return the rule that maps the tiles best: band, threshold and IoU of all their pixels.
+
+    Parameters
+    ----------
+    tiles : Tiles
+        Training tiles with the optical bands blue, green, red, NIR, SWIR1 and SWIR2, the first five
+        of them, or blue, green, red and SWIR1.
+    """
+    if not applies(tiles):
+        raise InputError(f"{tiles.path}: no optical bands whose order is known; no ratio to take")
+    bright, _ = BANDS[tiles.sources["optical"]]
+    hits = {band: np.zeros(len(THRESHOLDS), np.int64) for band in bright}
+    found = {band: np.zeros(len(THRESHOLDS), np.int64) for band in bright}
+    total = 0
+    for name in progress(tiles, description="band ratio"):
+        labels = tiles.read(name, "groundtruth")
+        labelled, glacier = labels.any(-1), labels[..., 1] > 0.5
+        total += int(glacier[labelled].sum())
+        optical = reflectance(tiles.read(name, "optical"), tiles.attrs)
+        for band in bright:
+            index = normalised_difference(optical, band)
+            # Pixels above each threshold, from the counts between them.
+            for mask, sums in ((labelled, found), (labelled & glacier, hits)):
+                place = np.searchsorted(THRESHOLDS, index[mask], side="left")
+                counts = np.bincount(place, minlength=len(THRESHOLDS) + 1)
+                sums[band] += counts[::-1].cumsum()[::-1][1:]
+    scores = {band: hits[band] / np.maximum(total + found[band] - hits[band], 1) for band in bright}
+    band = max(scores, key=lambda name: scores[name].max())
+    best = int(scores[band].argmax())
+    return {
+        "band": band,
+        "threshold": float(THRESHOLDS[best]),
+        "training_iou": float(scores[band][best]),
+    }
+
+
+def normalised_difference(optical, band):
+    """Return (band - SWIR1) / (band + SWIR1) of reflectances (y, x, band)."""
+    bright, swir = BANDS[optical.shape[2]]
+    a, b = optical[..., bright[band]], optical[..., swir]
+    return (a - b) / np.maximum(a + b, 1e-6)
+
+
+def reflectance(optical, attributes):
+    """Undo the linear scaling of the optical bands, where the file's attributes say what it was."""
+    scaling = json.loads(attributes.get("scaling", "{}")).get("optical")
+    if not scaling:
+        return optical
+    low, high = (np.array(scaling[key], np.float32) for key in ("low", "high"))
+    return optical * (high - low) + low
+
+
+def map_tiles(data, out):
+    """Tune the rule on the training tiles, and map the test tiles by it.
+
+    Writes ``predictions/band_ratio`` as `glavitu.prediction.predict` does, with 0 and 1 for
+    probabilities.
+
+    Returns
+    -------
+    dict
+        The rule, as of `fit`.
+    """
+    train, test = (open_tiles(find_split(data, split)) for split in ("train", "test"))
+    folder = Path(out) / "predictions" / NAME
+    recipe = {"train": fingerprint(train.path), "data": fingerprint(test.path)}
+    record = folder / "predictions.json"
+    if record.exists() and read_json(record)["recipe"] == recipe:
+        return read_json(record)["rule"]
+    rule = fit(train)
+    folder.mkdir(parents=True, exist_ok=True)
+    started = time.perf_counter()
+    for name, tile in test.items():
+        optical = reflectance(test.read(name, "optical"), test.attrs)
+        mapped = normalised_difference(optical, rule["band"]) > rule["threshold"]
+        probabilities = np.stack([~mapped, mapped], -1).astype(np.float32)
+        with replacing(folder / f"{name}.nc") as part:
+            as_prediction(tile, probabilities).to_netcdf(part, engine="h5netcdf")
+    seconds = round(time.perf_counter() - started, 3)
+    write_json(
+        record, {"recipe": recipe, "rule": rule, "seconds": seconds, "provenance": provenance()}
+    )
+    return rule

@@ -1,0 +1,163 @@
+"""Charts of the scores. Each function draws on given or new axes, returns them, and never shows."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter, PercentFormatter
+
+from glavitu import band_ratio
+from glavitu.results import title
+
+# Okabe and Ito's palette, told apart with colour-vision deficiencies too.
+STYLES = {
+    "setr": ("#E69F00", "s"),
+    "resunet": ("#56B4E9", "^"),
+    "transunet": ("#009E73", "D"),
+    "glavitu": ("#D55E00", "o"),
+    "deeplabv3plus": ("#0072B2", "v"),
+    "segformer": ("#CC79A7", "P"),
+    band_ratio.NAME: ("#444444", "x"),
+}
+
+
+def style(method):
+    """Return colour and marker of a method; one with a choice of sources is hollow."""
+    colour, marker = STYLES.get(method.split(" ")[0], ("#777777", "o"))
+    hollow = {"markerfacecolor": "white"} if " " in method else {}
+    return {"color": colour, "marker": marker} | hollow
+
+
+def tidy(ax, axis="both"):
+    """Give axes a light grid and no box."""
+    ax.grid(axis=axis, alpha=0.3)
+    ax.spines[["top", "right"]].set_visible(False)
+    return ax
+
+
+def plot_iou_by_region(regions, seen=None, ax=None):
+    """Draw IoU per region with its interval, one marker per method.
+
+    Parameters
+    ----------
+    regions : pandas.DataFrame
+        As of `glavitu.comparison.by_region`.
+    seen : set of str, optional
+        The regions that were trained on; the others are marked.
+    """
+    if ax is None:
+        _, ax = plt.subplots(figsize=(10, 4), layout="constrained")
+    methods = list(dict.fromkeys(regions["method"]))
+    names = sorted(set(regions["region"]), key=lambda n: (seen is not None and n not in seen, n))
+    for i, method in enumerate(methods):
+        table = regions[regions["method"] == method].set_index("region").loc[names]
+        x = np.arange(len(names)) + (i - (len(methods) - 1) / 2) * 0.8 / len(methods)
+        _points(ax, x, table["IoU"], table, method, label=title(method))
+    ax.set(ylabel="IoU of the class glacier", ylim=(0, 1), xlabel="region (bars: 95 % intervals)")
+    unseen = [name for name in names if seen is not None and name not in seen]
+    ax.set_xticks(range(len(names)), [f"{n}\n(unseen)" if n in unseen else n for n in names])
+    if 0 < len(unseen) < len(names):
+        ax.axvspan(len(names) - len(unseen) - 0.5, len(names) - 0.5, color="#EEEEEE", zorder=0)
+    ax.legend(
+        ncols=min(len(methods), 5), loc="lower center", bbox_to_anchor=(0.5, 1), frameon=False
+    )
+    return tidy(ax, axis="y")
+
+
+def plot_differences(differences, reference, ax=None):
+    """Draw each method's mean IoU less that of the reference, with its paired interval."""
+    if ax is None:
+        height = 1 + 0.35 * len(differences)
+        _, ax = plt.subplots(figsize=(6.4, height), layout="constrained")
+    order = differences.sort_values("difference", ignore_index=True)
+    for y, row in enumerate(order.to_dict("records")):
+        error = [[row["difference"] - row["low"]], [row["high"] - row["difference"]]]
+        ax.errorbar(row["difference"], y, xerr=error, capsize=3, **style(row["method"]))
+    ax.axvline(0, color="black", lw=0.8)
+    ax.set_yticks(range(len(order)), order["method"].map(title))
+    ax.set(xlabel=f"mean IoU less that of {title(reference)} (bar: 95 % interval)")
+    ax.margins(y=0.15)
+    return tidy(ax, axis="x")
+
+
+def plot_costs(networks, axes=None):
+    """Draw mean IoU against the number of parameters and against prediction time per patch."""
+    if axes is None:
+        _, axes = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained", sharey=True)
+    table = networks.dropna(subset=["parameters"])
+    columns = {"parameters": "parameters", "seconds per patch": "prediction time per patch (s)"}
+    for ax, (column, label) in zip(axes, columns.items(), strict=True):
+        for row in table.to_dict("records"):
+            error = [[row["mean IoU"] - row["low"]], [row["high"] - row["mean IoU"]]]
+            ax.errorbar(
+                row[column],
+                row["mean IoU"],
+                yerr=error,
+                capsize=3,
+                label=row["network"],
+                **style(row["method"]),
+            )
+        ax.set(xscale="log", xlabel=label)
+        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.xaxis.set_major_formatter(EngFormatter(sep=" "))
+        ax.xaxis.set_minor_formatter(NullFormatter())
+        ax.margins(x=0.15)
+        tidy(ax)
+    axes[0].set_ylabel("mean IoU over regions (bar: 95 %)")
+    axes[1].legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+    return axes
+
+
+def plot_groups(table, column, ax=None):
+    """Draw IoU with interval by the values of a column, one marker per method."""
+    values = list(dict.fromkeys(table[column]))
+    methods = list(dict.fromkeys(table["method"]))
+    if ax is None:
+        _, ax = plt.subplots(figsize=(2.2 + 1.9 * len(values), 3.6), layout="constrained")
+    for i, method in enumerate(methods):
+        rows = table[table["method"] == method].set_index(column).loc[values]
+        x = np.arange(len(values)) + (i - (len(methods) - 1) / 2) * 0.7 / len(methods)
+        _points(ax, x, rows["IoU"], rows, method, label=title(method))
+    ax.set(ylabel="IoU (bars: 95 % intervals)", ylim=(0, 1))
+    ax.set_xticks(range(len(values)), values)
+    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+    return tidy(ax, axis="y")
+
+
+def plot_errors_by_surface(surfaces, ax=None):
+    """Draw the share of pixels mapped wrongly, a row per method and a column per surface."""
+    table = surfaces.set_index("method")
+    if ax is None:
+        _, ax = plt.subplots(figsize=(9, 1.4 + 0.36 * len(table)), layout="constrained")
+    image = ax.imshow(table, cmap="magma_r", vmin=0, vmax=1, aspect="auto")
+    for (y, x), value in np.ndenumerate(table.to_numpy()):
+        colour = "white" if value > 0.5 else "black"
+        ax.text(x, y, f"{value:.1%}", ha="center", va="center", color=colour, fontsize="small")
+    ax.set_xticks(range(table.shape[1]), [name.replace(" ", "\n", 1) for name in table.columns])
+    ax.set_yticks(range(len(table)), [title(method) for method in table.index])
+    ax.figure.colorbar(image, ax=ax, label="mapped wrongly", format=PercentFormatter(1))
+    return ax
+
+
+def plot_reliability(calibration, ax=None):
+    """Draw the share of glacier against the predicted probability, one line per method."""
+    if ax is None:
+        _, ax = plt.subplots(figsize=(5.6, 3.8), layout="constrained")
+    ax.plot([0, 1], [0, 1], color="grey", lw=1, ls="--")
+    for method, table in calibration[calibration["pixels"] > 0].groupby("method", sort=False):
+        label = f"{title(method)} ({table['error'].iloc[0]:.3f})"
+        ax.plot(table["probability"], table["share"], ms=4, label=label, **style(method))
+    ax.set(xlabel="predicted probability of glacier", ylabel="share of pixels that are glacier")
+    ax.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
+    ax.legend(
+        title="(expected calibration error)",
+        loc="center left",
+        bbox_to_anchor=(1, 0.5),
+        frameon=False,
+    )
+    return tidy(ax)
+
+
+def _points(ax, x, values, intervals, method, label):
+    error = [values - intervals["low"], intervals["high"] - values]
+    ax.errorbar(
+        x, values, yerr=np.abs(error), ls="", ms=5, lw=1, capsize=0, label=label, **style(method)
+    )

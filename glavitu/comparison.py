@@ -1,0 +1,172 @@
+"""Compare methods by their pixel counts per tile: scores with intervals, and their differences.
+
+A table of scores here has a row per run and tile: `name` of the run, `method` (runs of one method
+differ in their seed only), `tile`, `region` and the counts tp, tn, fp and fn.
+"""
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from glavitu.evaluation import COUNTS, pool
+from glavitu.sensors import SKY, SURFACES
+
+REPLICATES = 2000
+LEVELS = (0.025, 0.975)  # of 95 % intervals
+
+
+def bootstrap(scores, by="region", *, replicates=REPLICATES, seed=0):
+    """Return the IoU of each method in each group, as it is and with tiles drawn anew.
+
+    Tiles are drawn with replacement within their group, the same ones for every method, so that
+    differences between methods are paired; a method's runs are averaged (Efron and Tibshirani,
+    1993, chapters 8 and 13).
+
+    Parameters
+    ----------
+    scores : pandas.DataFrame
+        Counts per run and tile; every run has every tile.
+    by : str
+        Column of the groups.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``observed`` (method, group) and ``drawn`` (replicate, method, group). IoU is NaN for a
+        group without glacier, mapped or true; all that is drawn is NaN if a group has one tile.
+    """
+    rng = np.random.default_rng(seed)
+    groups, single = {}, False
+    for group, tiles in scores.groupby(by):
+        counts = tiles.set_index(["name", "tile"])[COUNTS].to_xarray()
+        draw = rng.integers(counts.sizes["tile"], size=(replicates, counts.sizes["tile"]))
+        drawn = counts.isel(tile=xr.DataArray(draw, dims=("replicate", "tile")))
+        groups[group] = xr.Dataset({"observed": _iou(counts), "drawn": _iou(drawn)})
+        single |= counts.sizes["tile"] == 1
+    result = xr.concat(groups.values(), pd.Index(groups, name="group"))
+    methods = dict(zip(scores["name"], scores["method"], strict=True))
+    methods = [methods[name] for name in result["name"].values]
+    result = result.assign_coords(method=("name", np.array(methods, object)))
+    order = list(dict.fromkeys(scores["method"]))
+    result = result.groupby("method").mean("name").sel({"method": order})
+    return result.assign(drawn=result["drawn"].where(not single))
+
+
+def _iou(counts):
+    total = counts.sum("tile")
+    return total["tp"] / (total["tp"] + total["fp"] + total["fn"])
+
+
+def with_interval(samples, label="IoU"):
+    """Return a table of what was observed and its 95 % interval, from `bootstrap` or its means.
+
+    The interval is NaN where a draw has no IoU.
+    """
+    bounds = samples["drawn"].quantile(LEVELS, "replicate", skipna=False)
+    low, high = (bounds.isel(quantile=i, drop=True) for i in (0, 1))
+    table = xr.Dataset({label: samples["observed"], "low": low, "high": high})
+    return table.to_dataframe().reset_index()
+
+
+def by_region(scores):
+    """Return a row per method and region: counts and scores of all runs pooled, IoU's interval.
+
+    IoU is the mean over runs.
+    """
+    samples = with_interval(bootstrap(scores)).rename(columns={"group": "region"})
+    pooled = pool(scores, by=["method", "region"]).drop(columns="IoU")
+    columns = ["method", "region", *COUNTS, "IoU", "low", "high"]
+    columns += ["F1", "precision", "recall", "accuracy"]
+    return samples.merge(pooled, on=["method", "region"], how="left")[columns]
+
+
+def mean_iou(scores):
+    """Return a row per method: mean IoU over regions with interval, std over regions and seeds."""
+    samples = bootstrap(scores)
+    table = with_interval(samples.mean("group"), "mean IoU")
+    regions = pool(scores, by=["method", "name", "region"])
+    runs = regions.groupby(["method", "name"])["IoU"].mean()
+    std = samples["observed"].std("group").to_series()
+    table["std over regions"] = table["method"].map(std)
+    table["std over seeds"] = table["method"].map(runs.groupby("method").std())
+    pooled = pool(scores, by=["method", "name"]).groupby("method")["IoU"].mean()
+    table["pooled IoU"] = table["method"].map(pooled)
+    return table
+
+
+def differences(scores, reference):
+    """Return a row per other method: its mean IoU less that of `reference`, paired by tile."""
+    means = bootstrap(scores).mean("group")
+    others = means.drop_sel({"method": reference}) - means.sel({"method": reference}, drop=True)
+    return with_interval(others, "difference")
+
+
+def generalisation(scores, seen):
+    """Return mean IoU over the regions that were trained on, over the others, and the difference.
+
+    Empty where all test regions were trained on, or none.
+    """
+    samples = bootstrap(scores)
+    known = samples["group"].isin(list(seen))
+    if known.all() or not known.any():
+        return pd.DataFrame()
+    groups = {"seen": samples.sel(group=known).mean("group")}
+    groups["unseen"] = samples.sel(group=~known).mean("group")
+    groups["unseen less seen"] = groups["unseen"] - groups["seen"]
+    return _stack(groups, "regions")
+
+
+def debris_split(scores, surfaces):
+    """Return pooled IoU of tiles rich in debris and of the others, and of either kind of ice.
+
+    A tile is rich where the share of debris in its glaciers is above the median. *Debris-covered
+    ice* counts false alarms on bare rock and under vegetation, which it resembles; *clean ice*
+    those on snow and water.
+    """
+    kinds = surfaces.assign(kind=surfaces["code"] % 10)
+    ice = kinds[kinds["kind"].isin([SURFACES["clean ice"], SURFACES["debris-covered ice"]])]
+    ice = ice[ice["name"] == ice["name"].iloc[0]]
+    area = ice.assign(area=ice["tp"] + ice["fn"]).pivot_table(
+        index="tile", columns="kind", values="area", aggfunc="sum", fill_value=0
+    )
+    share = area.get(SURFACES["debris-covered ice"], 0) / area.sum(axis=1)
+    rich = scores["tile"].map(share).fillna(0) > share.median()
+    tiles = bootstrap(
+        scores.assign(group=np.where(rich, "debris-rich tiles", "other tiles")), "group"
+    )
+    family = {
+        SURFACES["debris-covered ice"]: "debris-covered ice",
+        SURFACES["rock"]: "debris-covered ice",
+        SURFACES["vegetation"]: "debris-covered ice",
+    }
+    grounds = kinds.assign(group=kinds["kind"].map(family).fillna("clean ice"))
+    grounds = grounds.groupby(["name", "method", "tile", "group"], as_index=False, sort=False)
+    grounds = bootstrap(grounds[COUNTS].sum(), "group")
+    table = pd.concat([with_interval(tiles), with_interval(grounds)], ignore_index=True)
+    return table.rename(columns={"group": "where"})
+
+
+def errors_by_surface(surfaces):
+    """Return the share of pixels that each method maps wrongly (method, surface).
+
+    Surfaces in the open; those in shadow and under cloud are taken together.
+    """
+    names = {code: name for name, code in SURFACES.items()}
+    sky = surfaces["code"] // 10
+    labels = (surfaces["code"] % 10).map(names).where(sky == SKY["clear"])
+    for name in ("shadow", "cloud"):
+        labels = labels.mask(sky == SKY[name], f"in {name}" if name == "shadow" else "under cloud")
+    counts = (
+        surfaces.assign(surface=labels).groupby(["method", "surface"], sort=False)[COUNTS].sum()
+    )
+    share = (counts["fp"] + counts["fn"]) / counts.sum(axis=1)
+    order = ["clean ice", "debris-covered ice", "seasonal snow", "rock", "vegetation", "water"]
+    table = share.unstack().reindex(columns=[*order, "in shadow", "under cloud"])
+    return table.loc[list(dict.fromkeys(surfaces["method"]))].dropna(axis=1, how="all")
+
+
+def _stack(groups, name):
+    tables = [
+        with_interval(samples, "IoU").assign(**{name: key}) for key, samples in groups.items()
+    ]
+    return pd.concat(tables, ignore_index=True)[["method", name, "IoU", "low", "high"]]

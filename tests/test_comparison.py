@@ -1,0 +1,114 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from glavitu import comparison
+
+
+def table(ious, regions, method="glavitu", name=None):
+    """Make scores of tiles of 100 glacier pixels each: `ious` are their shares found."""
+    tp = (np.array(ious) * 100).round().astype(int)
+    return pd.DataFrame(
+        {"name": name or method, "method": method, "region": regions}
+        | {"tile": [f"{r}-{i}" for i, r in enumerate(regions)], "tp": tp, "tn": 0, "fp": 0}
+        | {"fn": 100 - tp}
+    )
+
+
+def test_the_bootstrap_draws_tiles_within_their_region():
+    scores = table([0.2, 0.8, 0.5, 0.5], ["A", "A", "B", "B"])
+    samples = comparison.bootstrap(scores, replicates=4000)
+    assert samples["observed"].values.tolist() == [[0.5, 0.5]]
+    drawn = samples["drawn"].sel(group="A").values.ravel()
+    # two tiles of IoU .2 and .8, drawn twice: .2, .5, .5 or .8
+    values, counts = np.unique(drawn.round(3), return_counts=True)
+    assert values.tolist() == [0.2, 0.5, 0.8]
+    assert counts / 4000 == pytest.approx([0.25, 0.5, 0.25], abs=0.03)
+    assert (samples["drawn"].sel(group="B") == 0.5).all()
+
+
+def test_intervals_are_those_of_the_mean_for_many_tiles():
+    rng = np.random.default_rng(0)
+    ious = rng.uniform(0.3, 0.9, 400)
+    row = comparison.mean_iou(table(ious, ["A"] * 400)).iloc[0]
+    error = 1.96 * ious.std() / 20
+    assert row["mean IoU"] == pytest.approx(ious.mean(), abs=1e-3)
+    assert row["low"] == pytest.approx(ious.mean() - error, abs=0.004)
+    assert row["high"] == pytest.approx(ious.mean() + error, abs=0.004)
+
+
+def test_differences_are_paired_by_tile():
+    ious = np.linspace(0.1, 0.8, 20)
+    better = table(ious + 0.1, ["A"] * 20, "resunet")
+    both = pd.concat([table(ious, ["A"] * 20), better])
+    row = comparison.differences(both, "glavitu").iloc[0]
+    # every tile is better by .1: so is every draw, however unlike the tiles are
+    assert row["method"] == "resunet"
+    assert row[["difference", "low", "high"]].tolist() == pytest.approx([0.1] * 3)
+
+
+def test_runs_of_a_method_are_averaged_and_their_spread_is_given():
+    regions = ["A", "A", "B", "B"]
+    runs = [
+        table([0.4] * 4, regions, name="glavitu"),
+        table([0.6] * 4, regions, name="glavitu-seed1"),
+        table([0.9] * 4, regions, "setr"),
+    ]
+    rows = comparison.mean_iou(pd.concat(runs)).set_index("method")
+    assert rows.index.tolist() == ["glavitu", "setr"]
+    assert rows.loc["glavitu", "mean IoU"] == pytest.approx(0.5)
+    assert rows.loc["glavitu", "std over seeds"] == pytest.approx(np.std([0.4, 0.6], ddof=1))
+    assert np.isnan(rows.loc["setr", "std over seeds"])
+
+
+def test_there_is_no_interval_where_a_region_has_one_tile():
+    row = comparison.mean_iou(table([0.2, 0.4, 0.6], ["A", "A", "B"])).iloc[0]
+    assert row["mean IoU"] == pytest.approx((0.3 + 0.6) / 2) and np.isnan(row["low"])
+
+
+def test_a_region_without_glacier_does_not_count():
+    scores = table([0.4, 0.4, 0, 0], ["A", "A", "B", "B"])
+    scores.loc[scores["region"] == "B", ["tp", "fn"]] = 0
+    row = comparison.mean_iou(scores).iloc[0]
+    assert row[["mean IoU", "low", "high"]].tolist() == pytest.approx([0.4] * 3)
+
+
+def test_seen_and_unseen_regions_are_compared():
+    scores = table([0.8, 0.8, 0.5, 0.5], ["A", "A", "B", "B"])
+    rows = comparison.generalisation(scores, {"A"}).set_index("regions")
+    assert rows["IoU"].to_dict() == pytest.approx(
+        {"seen": 0.8, "unseen": 0.5, "unseen less seen": -0.3}
+    )
+    assert comparison.generalisation(scores, {"A", "B"}).empty
+
+
+def surfaces(rows):
+    counts = pd.DataFrame(rows, columns=["tile", "code", "tp", "tn", "fp", "fn"])
+    return counts.assign(name="setr", method="setr", region="A")
+
+
+def test_debris_and_clean_ice_are_scored_apart():
+    rows = surfaces(
+        # codes: 0 rock, 1 clean ice, 2 debris, 3 snow; 12 debris in shadow
+        [("A-0", 0, 0, 5, 5, 0), ("A-0", 2, 10, 0, 0, 5), ("A-0", 12, 5, 0, 0, 5)]
+        + [("A-1", 1, 30, 0, 0, 10), ("A-1", 3, 0, 1, 10, 0)]
+        + [("A-2", 1, 40, 0, 0, 0), ("A-2", 2, 0, 0, 0, 1), ("A-3", 0, 0, 9, 0, 0)]
+    )
+    scores = rows.groupby(["name", "method", "region", "tile"], as_index=False).sum()
+    table = comparison.debris_split(scores, rows).set_index("where")["IoU"]
+    # debris: 15 hits of 26, 5 false alarms on rock; clean: 70 of 80, 10 on snow
+    assert table["debris-covered ice"] == pytest.approx(15 / 31)
+    assert table["clean ice"] == pytest.approx(70 / 90)
+    # only tile 0 has more debris than the median tile with ice
+    assert table["debris-rich tiles"] == pytest.approx(15 / 30)
+
+
+def test_errors_are_counted_by_surface_and_sky():
+    rows = surfaces(
+        [("A-0", 0, 0, 3, 1, 0), ("A-0", 1, 8, 0, 0, 2), ("A-0", 10, 0, 1, 1, 0)]
+        + [("A-0", 11, 2, 0, 0, 0), ("A-0", 21, 0, 0, 0, 4)]
+    )
+    errors = comparison.errors_by_surface(rows).loc["setr"]
+    assert errors.to_dict() == pytest.approx(
+        {"clean ice": 0.2, "rock": 0.25, "in shadow": 0.25, "under cloud": 1}
+    )
