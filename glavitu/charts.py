@@ -51,7 +51,8 @@ def plot_iou_by_region(regions, seen=None, ax=None):
         table = regions[regions["method"] == method].set_index("region").loc[names]
         x = np.arange(len(names)) + (i - (len(methods) - 1) / 2) * 0.8 / len(methods)
         _points(ax, x, table["IoU"], table, method, label=title(method))
-    ax.set(ylabel="IoU of the class glacier", ylim=(0, 1), xlabel="region (bars: 95 % intervals)")
+    ax.set(ylabel="IoU of the class glacier", xlabel="region (bars: 95 % intervals)")
+    ax.set(ylim=(0, 1), xlim=(-0.5, len(names) - 0.5))
     unseen = [name for name in names if seen is not None and name not in seen]
     ax.set_xticks(range(len(names)), [f"{n}\n(unseen)" if n in unseen else n for n in names])
     if 0 < len(unseen) < len(names):
@@ -83,7 +84,8 @@ def plot_costs(networks, axes=None):
     if axes is None:
         _, axes = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained", sharey=True)
     table = networks.dropna(subset=["parameters"])
-    columns = {"parameters": "parameters", "seconds per patch": "prediction time per patch (s)"}
+    table = table.assign(milliseconds=table["seconds per patch"] * 1000)
+    columns = {"parameters": "parameters", "milliseconds": "prediction time per patch (ms)"}
     for ax, (column, label) in zip(axes, columns.items(), strict=True):
         for row in table.to_dict("records"):
             error = [[row["mean IoU"] - row["low"]], [row["high"] - row["mean IoU"]]]
@@ -116,7 +118,7 @@ def plot_groups(table, column, ax=None):
         rows = table[table["method"] == method].set_index(column).loc[values]
         x = np.arange(len(values)) + (i - (len(methods) - 1) / 2) * 0.7 / len(methods)
         _points(ax, x, rows["IoU"], rows, method, label=title(method))
-    ax.set(ylabel="IoU (bars: 95 % intervals)", ylim=(0, 1))
+    ax.set(ylabel="IoU (bars: 95 % intervals)", ylim=(-0.02, 1))
     ax.set_xticks(range(len(values)), values)
     ax.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
     return tidy(ax, axis="y")
@@ -131,28 +133,28 @@ def plot_errors_by_surface(surfaces, ax=None):
     for (y, x), value in np.ndenumerate(table.to_numpy()):
         colour = "white" if value > 0.5 else "black"
         ax.text(x, y, f"{value:.1%}", ha="center", va="center", color=colour, fontsize="small")
-    ax.set_xticks(range(table.shape[1]), [name.replace(" ", "\n", 1) for name in table.columns])
+    names = [name.replace("-", "-\n").replace(" ", "\n") for name in table.columns]
+    ax.set_xticks(range(table.shape[1]), names)
     ax.set_yticks(range(len(table)), [title(method) for method in table.index])
     ax.figure.colorbar(image, ax=ax, label="mapped wrongly", format=PercentFormatter(1))
     return ax
 
 
 def plot_reliability(calibration, ax=None):
-    """Draw the share of glacier against the predicted probability, one line per method."""
+    """Draw the share of glacier against the predicted probability, one line per method.
+
+    Bins with less than a ten-thousandth of the pixels are left out: their shares are chance.
+    """
     if ax is None:
-        _, ax = plt.subplots(figsize=(5.6, 3.8), layout="constrained")
+        _, ax = plt.subplots(figsize=(7, 4), layout="constrained")
     ax.plot([0, 1], [0, 1], color="grey", lw=1, ls="--")
-    for method, table in calibration[calibration["pixels"] > 0].groupby("method", sort=False):
-        label = f"{title(method)} ({table['error'].iloc[0]:.3f})"
+    for method, table in calibration.groupby("method", sort=False):
+        table = table[table["pixels"] > 1e-4 * table["pixels"].sum()]
+        label = f"{title(method)}: {table['error'].iloc[0]:.3f}"
         ax.plot(table["probability"], table["share"], ms=4, label=label, **style(method))
     ax.set(xlabel="predicted probability of glacier", ylabel="share of pixels that are glacier")
-    ax.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
-    ax.legend(
-        title="(expected calibration error)",
-        loc="center left",
-        bbox_to_anchor=(1, 0.5),
-        frameon=False,
-    )
+    ax.set(xlim=(0, 1), ylim=(0, 1))
+    ax.legend(title="expected calibration error", loc="upper left", frameon=False)
     return tidy(ax)
 
 

@@ -4,6 +4,8 @@ import numpy as np
 import pandas as pd
 
 from glavitu.progress import progress
+from glavitu.sensors import SURFACES
+from glavitu.tiles import SURFACE, UNKNOWN
 
 SAMPLE = 20_000  # pixels per tile that a histogram is made of
 
@@ -23,6 +25,19 @@ def count_tiles(tiles):
             }
         )
     return pd.DataFrame(rows)
+
+
+def surface_shares(tiles):
+    """Return the share of pixels of each surface; empty where the tiles do not say.
+
+    The surfaces are those of `glavitu.sensors.SURFACES`, whatever the sky.
+    """
+    codes = [tiles.read(name, SURFACE).ravel() for name in tiles if tiles.has(name, SURFACE)]
+    if not codes:
+        return pd.Series(dtype=float)
+    counts = np.bincount(np.concatenate(codes), minlength=256)
+    known = {name: counts[code:UNKNOWN:10].sum() for name, code in SURFACES.items()}
+    return pd.Series(known) / sum(known.values())
 
 
 def band_histograms(tiles, bins=40):

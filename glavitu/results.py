@@ -216,8 +216,11 @@ def readable(table):
         interval = [_interval(row).strip(" ()") or None for row in table.to_dict("records")]
         table.insert(table.columns.get_loc("low"), "95 % interval", interval)
     if "seconds per patch" in table:
-        table["ms per patch"] = (table.pop("seconds per patch") * 1000).round(1).astype(object)
-        table["training minutes"] = table["training minutes"].round(1)
+        table["ms per patch"] = table.pop("seconds per patch") * 1000
+        for column in ("epochs", "training minutes", "ms per patch"):
+            table[column] = [
+                f"{v:.1f}".removesuffix(".0") if v == v else "–" for v in table[column]
+            ]
     table = table.drop(columns=["method", "low", "high", "accuracy"], errors="ignore")
     return table.dropna(axis=1, how="all")
 

@@ -133,6 +133,10 @@ class Tiles(Mapping):
             if source != "groundtruth" and array.ndim == 3
         }
 
+    def has(self, name, variable):
+        """Return whether a tile has a variable."""
+        return variable in self._variables[name]
+
     def region(self, name):
         """Region of a tile: its attribute, or the letters of its name before the first ``-``."""
         if "region" in self._file[name].attrs:

@@ -8,7 +8,7 @@ import pytest
 
 from glavitu import InputError, compile_tiles, load_profile, plots, results
 from glavitu.demo_data import make_demo_data
-from glavitu.exploration import band_histograms, count_tiles
+from glavitu.exploration import band_histograms, count_tiles, surface_shares
 from glavitu.study import NOTEBOOKS, StudyError, ensure_data, run_study
 from glavitu.tiles import open_tiles
 from tools.publish import renew
@@ -63,6 +63,12 @@ def test_demo_data_compiled_over_are_demo_data_no_longer(tile_table, tmp_path):
     compile_tiles(tile_table, tmp_path / "demo")
     with pytest.raises(InputError, match="holds data that are not demo data"):
         make_demo_data(tmp_path / "demo", **recipe)
+
+
+def test_shares_of_surfaces_sum_to_one_and_are_empty_where_unknown(demo, tiny_data):
+    shares = surface_shares(open_tiles(demo / "train.hdf5"))
+    assert shares.sum() == pytest.approx(1) and shares["clean ice"] > 0
+    assert surface_shares(open_tiles(tiny_data / "train.hdf5")).empty
 
 
 def test_counts_and_histograms_describe_the_tiles(demo):
