@@ -5,11 +5,15 @@ First plan (pure, from tile shapes alone), then read, then augment. A batch is a
 """
 
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
+from scipy.sparse import csr_matrix
 
 from glavitu.backend import keras
+
+CLASSES = 2
 
 
 class Patch(NamedTuple):
@@ -59,39 +63,60 @@ def batches_per_epoch(shapes, size, batch_size):
     return max(1, 2 * (len(grid_patches(shapes, size)) // batch_size))
 
 
-def augment(arrays, rng):
-    """Flip, turn and zoom arrays (y, x, band) of one square patch alike.
+class Augmentation(NamedTuple):
+    """What happens to a patch: flips, then quarter turns, then a zoom into a square of it."""
 
-    Vertical flip (p 0.5), horizontal flip (p 0.5), rotation by 90, 180 or 270 degrees (p 0.75), and
-    (p 0.5) a square crop of 80-100 % of the side at a random place, scaled back bilinearly.
+    flip_y: bool = False
+    flip_x: bool = False
+    turns: int = 0
+    square: tuple = None
+    """Row, column and side of the square, in pixels; None leaves the patch as large as it is."""
+
+    @classmethod
+    def draw(cls, size, rng):
+        """Draw as published: each flip p 0.5, a turn p 0.75, a square of 80-100 % p 0.5."""
+        flip_y, flip_x = rng.random(2) < 0.5
+        turns, square = int(rng.integers(4)), None
+        if rng.random() < 0.5:
+            side = round(size * rng.uniform(0.8, 1.0))
+            square = (*(int(v) for v in rng.integers(size - side + 1, size=2)), side)
+        return cls(flip_y, flip_x, turns, square)
+
+    def apply(self, array, out):
+        """Write the augmented (y, x, band) array to `out`, of the same shape, in as few passes.
+
+        Flips and turns cost nothing: they say in which order `out` is written. As every place of
+        the square is as likely as its mirror images, it is cut out first.
+        """
+        out = np.rot90(out, -self.turns)[:: -1 if self.flip_y else 1, :: -1 if self.flip_x else 1]
+        if self.square:
+            row, column, side = self.square
+            resize(array[row : row + side, column : column + side], out)
+        else:
+            out[...] = array
+
+
+def resize(array, out):
+    """Write a square (y, x, band) array bilinearly resized to `out`, a square of another size.
+
+    Pixel centres lie at half integers, values beyond the outermost centres are theirs.
     """
-    flip_y, flip_x = rng.random(2) < 0.5
-    turns = rng.integers(4)
-    if flip_y:
-        arrays = [array[::-1] for array in arrays]
-    if flip_x:
-        arrays = [array[:, ::-1] for array in arrays]
-    arrays = [np.rot90(array, turns) for array in arrays]
-    if rng.random() < 0.5:
-        size = arrays[0].shape[0]
-        side = int(round(size * rng.uniform(0.8, 1.0)))
-        row, column = rng.integers(size - side + 1, size=2)
-        crop = np.s_[row : row + side, column : column + side]
-        arrays = [resize(array[crop], size) for array in arrays]
-    return [np.ascontiguousarray(array) for array in arrays]
+    length, size, bands = len(array), len(out), out.shape[2]
+    weights = _bilinear(length, size)
+    rows = weights @ np.ascontiguousarray(array, np.float32).reshape(length, -1)
+    columns = rows.reshape(size, length, bands).transpose(1, 0, 2).reshape(length, -1)
+    out.transpose(1, 0, 2)[...] = (weights @ columns).reshape(size, size, bands)
 
 
-def resize(array, size):
-    """Resize (y, x, band) bilinearly to size x size pixels, with pixel centres at half integers."""
-    for axis in (0, 1):
-        length = array.shape[axis]
-        position = np.clip((np.arange(size) + 0.5) * length / size - 0.5, 0, length - 1)
-        below = np.minimum(position.astype(int), max(length - 2, 0))
-        weight = (position - below).astype(np.float32)
-        weight = weight.reshape((-1, 1, 1) if axis == 0 else (1, -1, 1))
-        low = np.take(array, below, axis)
-        array = low + weight * (np.take(array, np.minimum(below + 1, length - 1), axis) - low)
-    return array
+@lru_cache(maxsize=1024)
+def _bilinear(length, size):
+    """Return the sparse matrix (size, length) that interpolates linearly."""
+    position = np.clip((np.arange(size) + 0.5) * length / size - 0.5, 0, length - 1)
+    below = np.minimum(position.astype(int), max(length - 2, 0))
+    weight = position - below
+    columns = np.stack([below, np.minimum(below + 1, length - 1)], 1).ravel()
+    values = np.stack([1 - weight, weight], 1).ravel().astype(np.float32)
+    return csr_matrix((values, columns, np.arange(0, 2 * size + 1, 2)), shape=(size, length))
 
 
 class PatchSequence(keras.utils.PyDataset):
@@ -163,12 +188,18 @@ class PatchSequence(keras.utils.PyDataset):
         return self.drawn.pop(index).result()
 
     def make(self, index):
-        """Read, augment and stack a batch."""
-        patches = [self._read(patch) for patch in self.plan(index)]
-        if self.random:
-            rng = self._rng(index, 1)
-            patches = [augment(arrays, rng) for arrays in patches]
-        *sources, labels = (np.stack(arrays) for arrays in zip(*patches, strict=True))
+        """Read and augment a batch."""
+        patches, rng = self.plan(index), self._rng(index, 1)
+        shape = (len(patches), self.size, self.size)
+        bands = [self.tiles.sources[source] for source in self.inputs] + [CLASSES]
+        arrays = [np.empty((*shape, n), np.float32) for n in bands]
+        for i, patch in enumerate(patches):
+            change = Augmentation.draw(self.size, rng) if self.random else Augmentation()
+            for variable, array in zip((*self.inputs, "groundtruth"), arrays, strict=True):
+                change.apply(
+                    self.tiles.read(patch.tile, variable, patch.window(self.size)), array[i]
+                )
+        *sources, labels = arrays
         weights = (labels.sum(-1) > 0.999).astype(np.float32)
         return (
             dict(zip(self.inputs, sources, strict=True)),
@@ -185,7 +216,3 @@ class PatchSequence(keras.utils.PyDataset):
     def _rng(self, index, purpose):
         epochs, step = divmod(index, self.steps)
         return np.random.default_rng([self.seed, self.epoch + epochs, step, purpose])
-
-    def _read(self, patch):
-        window = patch.window(self.size)
-        return [self.tiles.read(patch.tile, v, window) for v in (*self.inputs, "groundtruth")]

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 
 from glavitu import open_tiles
 from glavitu.patches import (
+    Augmentation,
     Patch,
     PatchSequence,
-    augment,
     batches_per_epoch,
     grid_patches,
     random_patches,
@@ -50,35 +50,61 @@ def test_tiles_and_corners_are_drawn_uniformly():
     assert np.allclose(rows, 1 / 3, atol=0.04)  # corners 0, 1 and 2
 
 
-def test_augmentation_is_the_same_for_all_arrays_and_keeps_their_shape():
-    rng = np.random.default_rng(0)
-    image = rng.random((16, 16, 1), dtype=np.float32)
-    for seed in range(50):
-        a, b = augment([image, np.concatenate([image] * 2, -1)], np.random.default_rng(seed))
-        assert a.shape == (16, 16, 1) and np.array_equal(a[..., 0], b[..., 1])
+def augmented(image, change):
+    out = np.empty_like(image)
+    change.apply(image, out)
+    return out
+
+
+@pytest.mark.parametrize("turns", range(4))
+@pytest.mark.parametrize("flip_y", [False, True])
+@pytest.mark.parametrize("flip_x", [False, True])
+def test_flips_come_before_turns(flip_y, flip_x, turns):
+    image = np.random.default_rng(0).random((8, 8, 3), dtype=np.float32)
+    expected = image[::-1] if flip_y else image
+    expected = np.rot90(expected[:, ::-1] if flip_x else expected, turns)
+    assert np.array_equal(augmented(image, Augmentation(flip_y, flip_x, turns)), expected)
+
+
+@given(st.integers(0, 99), st.sampled_from([1, 3]))
+def test_a_zoom_shows_the_square_flipped_and_turned(seed, bands):
+    rng = np.random.default_rng(seed)
+    image = rng.random((16, 16, bands), dtype=np.float32)
+    change = Augmentation.draw(16, rng)._replace(square=(2, 1, 13))
+    zoomed = np.empty_like(image)
+    resize(image[2:15, 1:14], zoomed)
+    assert np.allclose(augmented(image, change), augmented(zoomed, change._replace(square=None)))
 
 
 def test_augmentation_happens_as_often_as_published():
-    image = np.arange(64, dtype=np.float32).reshape(8, 8, 1)
-    square = [augment([image], np.random.default_rng(seed))[0] for seed in range(4000)]
-    whole = [a for a in square if set(a.ravel()) == set(range(64))]
-    # no crop: p 0.5, and a crop of 80-100 % of 8 rounds to all 8 pixels in 0.0625 / 0.2 of cases
-    assert abs(len(whole) / 4000 - (0.5 + 0.5 * 0.3125)) < 0.03
-    # flips and rotations mix to each of the 8 symmetries with p 1/8
-    corners = [(a[0, 0, 0], a[0, 1, 0]) for a in whole]
-    share = np.array([corners.count(corner) for corner in set(corners)]) / len(whole)
-    assert len(share) == 8 and np.allclose(share, 1 / 8, atol=0.025)
+    changes = [Augmentation.draw(384, np.random.default_rng(seed)) for seed in range(4000)]
+    assert np.mean([change.flip_y for change in changes]) == pytest.approx(0.5, abs=0.03)
+    assert np.mean([change.flip_x for change in changes]) == pytest.approx(0.5, abs=0.03)
+    turns = np.bincount([change.turns for change in changes]) / 4000
+    assert turns == pytest.approx([0.25] * 4, abs=0.03)
+    squares = np.array([change.square for change in changes if change.square])
+    assert len(squares) / 4000 == pytest.approx(0.5, abs=0.03)
+    sides = squares[:, 2]
+    assert sides.min() >= 307 and sides.max() <= 384 and sides.mean() == pytest.approx(345.6, abs=2)
+    assert (squares[:, :2].min(0) >= 0).all() and (squares[:, :2] + sides[:, None] <= 384).all()
+    # the place is uniform: on average the middle of what is left
+    assert (squares[:, 0] - (384 - sides) / 2).mean() == pytest.approx(0, abs=1.5)
 
 
 def test_resize_is_bilinear_between_pixel_centres():
+    out = np.empty((4, 4, 1), np.float32)
+    resize(np.array([[[0.0], [0.0]], [[1.0], [1.0]]], np.float32), out)
     # the centres of 4 pixels over 2: -0.25, 0.25, 0.75, 1.25 -> 0 and 1 at the edges
-    column = resize(np.array([[[0.0]], [[1.0]]], np.float32), 4)[:, 0, 0]
-    assert column.tolist() == [0, 0.25, 0.75, 1]
+    assert out[:, 0, 0].tolist() == [0, 0.25, 0.75, 1]
+    resize(np.array([[[0.0], [1.0]], [[0.0], [1.0]]], np.float32), out)
+    assert out[0, :, 0].tolist() == [0, 0.25, 0.75, 1]
 
 
 @given(st.integers(1, 20), st.integers(1, 40))
 def test_resize_keeps_a_constant_constant_and_one_hot_sums_one(side, size):
-    assert np.allclose(resize(np.full((side, side, 2), 0.5, np.float32), size).sum(-1), 1)
+    out = np.empty((size, size, 2), np.float32)
+    resize(np.full((side, side, 2), 0.5, np.float32), out)
+    assert np.allclose(out.sum(-1), 1)
 
 
 @pytest.fixture
