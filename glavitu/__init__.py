@@ -16,6 +16,7 @@ _HOMES = {
     "load_profile": "profiles",
     "train": "training",
     "predict_tile": "prediction",
+    "map_scene": "mapping",
     "score": "evaluation",
     "pool": "evaluation",
 }

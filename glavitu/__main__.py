@@ -91,6 +91,78 @@ def evaluate(architecture, name, data, profile, out, seed):
     click.echo(f"pooled {summary['pooled']:.3f}")
 
 
+@cli.command()
+@_options("name", "data", "profile", "out")
+def calibrate(name, **options):
+    """Fit the confidence of a training to the validation tiles; `map` uses it."""
+    from glavitu.calibration import calibrate
+
+    found = calibrate(name or "glavitu", **options)
+    click.echo(
+        f"temperature {found['temperature']:.3f}; expected calibration error "
+        f"{found['ece_before']:.4f} before, {found['ece_after']:.4f} after"
+    )
+
+
+def _pairs(texts, kind, expected):
+    """Return NAME=VALUE texts as a dict."""
+    pairs = {}
+    for text in texts:
+        name, _, value = text.partition("=")
+        try:
+            pairs[name] = kind(value)
+        except ValueError:
+            value = ""
+        if not name or not value:
+            raise click.UsageError(f"{text!r}, expected {expected}")
+    return pairs
+
+
+@cli.command("map")
+@_options("model")
+@click.option("--weights", required=True, help="NAME.weights.h5 of a training.")
+@click.option("--optical", help="Raster of the source optical.")
+@click.option("--dem", help="Raster of elevation, in metres, or of elevation and slope.")
+@click.option("--sar", help="Raster of the source sar.")
+@click.option("--source", multiple=True, help="NAME=FILE, raster of any other source.")
+@click.option("-o", "--out", required=True, help="Folder for the maps.")
+@click.option("--grid", help="The source whose grid is the map's; optical by default.")
+@click.option(
+    "--factor", multiple=True, help="SOURCE=NUMBER that brings its values to the training's units."
+)
+@click.option(
+    "--own-scaling", is_flag=True, help="Scale by the scene's percentiles, not the training's."
+)
+@click.option("--stride", type=click.IntRange(1), help="Between windows, in pixels.")
+@click.option("--batch-size", type=click.IntRange(1), default=8, show_default=True)
+@click.option("--symmetries", is_flag=True, help="Average over 8 flips and turns; 8 times slower.")
+@click.option(
+    "--dropout-samples", type=click.IntRange(0), default=0, help="Average with dropout at work."
+)
+@click.option("--min-area", type=click.FloatRange(0), default=0.01, show_default=True, help="km2.")
+@click.option("--smooth", type=click.FloatRange(0), default=0.0, help="Of outlines, in metres.")
+@click.option("--date", default="", help="When the scene was seen; stored with the outlines.")
+@click.option("--reference", help="Outlines to compare with.")
+@click.option("--scheduler", help="Address of a dask scheduler whose workers predict.")
+@click.option("--overwrite", is_flag=True, help="Replace a map made with other settings.")
+def map_(architecture, weights, optical, dem, sar, source, factor, **options):
+    """Map the glaciers of a scene: rasters in; maps, outlines and confidence out."""
+    from glavitu.mapping import map_scene
+    from glavitu.weights import read_built
+
+    paths = {"optical": optical, "dem": dem, "sar": sar} | _pairs(source, str, "NAME=FILE")
+    options["factors"] = _pairs(factor, float, "SOURCE=NUMBER")
+    built = read_built(weights)
+    if built and architecture not in (None, built["architecture"]):
+        raise InputError(f"{weights} holds {built['architecture']}, not {architecture}")
+    found = map_scene(weights, {k: v for k, v in paths.items() if v}, **options)
+    for line in found["grid"]:
+        click.echo(line)
+    click.echo(f"{found['outlines']} outlines, {found['area_km2']:.2f} km2, in {options['out']}")
+    for key, value in found.get("comparison", {}).items():
+        click.echo(f"  {key}: {value:.4g}")
+
+
 @cli.command("compile")
 @click.argument("csv")
 @click.argument("directory")

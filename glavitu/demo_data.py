@@ -16,6 +16,7 @@ import pandas as pd
 from glavitu import __version__
 from glavitu.errors import InputError
 from glavitu.files import read_json, replacing, write_json
+from glavitu.outlines import trace, write_outlines
 from glavitu.progress import progress
 from glavitu.regions import REGIONS, UNSEEN
 from glavitu.scenes import compile_tiles, to_dataarray, write_raster
@@ -119,6 +120,36 @@ def make_demo_data(
     compile_tiles(directory / "tiles.csv", directory, patch_size=tile_size)
     write_json(directory / "demo_data.json", recipe)
     return directory
+
+
+def make_demo_scene(directory, region="ALP", *, size=512, seed=1):
+    """Make the rasters of one demo scene as a user may have them, and its true outlines.
+
+    Writes ``optical.tif`` and ``sar.tif`` of 30 m, ``dem.tif`` of elevation alone and of 60 m, and
+    ``outlines.gpkg``. Another seed than the tiles' gives another world than theirs.
+
+    Returns
+    -------
+    dict of str to Path
+        Source -> raster, and ``reference`` -> outlines.
+    """
+    tile = make_tile(region, 0, size=size + size % 2, seed=seed)
+    crs, transform = f"EPSG:{tile.attrs['epsg']}", tile.attrs["transform"]
+    a, b, c, d, e, f = transform
+    elevation = tile["dem"].values[..., :1]
+    half = elevation.reshape(len(elevation) // 2, 2, -1, 2, 1).mean((1, 3))
+    rasters = {
+        "optical": (tile["optical"].values, transform),
+        "dem": (half, (2 * a, b, c, d, 2 * e, f)),
+        "sar": (tile["sar"].values, transform),
+        "truth": (tile["groundtruth"].values[..., None], transform),
+    }
+    directory = Path(directory)
+    for name, (values, place) in rasters.items():
+        write_raster(directory / f"{name}.tif", to_dataarray(values.transpose(2, 0, 1), place, crs))
+    write_outlines(trace(directory / "truth.tif"), directory / "outlines.gpkg")
+    paths = {name: directory / f"{name}.tif" for name in BANDS}
+    return paths | {"reference": directory / "outlines.gpkg"}
 
 
 def _is_made(directory, recipe):

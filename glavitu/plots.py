@@ -23,18 +23,22 @@ def false_colour(tile, source="optical"):
     SWIR1, NIR and red of six or five bands; the last three of four or three; otherwise the first.
     """
     if source not in tile:
-        source = next(name for name in tile if name != "groundtruth")
-    bands = tile[source].shape[2]
-    order = {6: (4, 3, 2), 5: (4, 3, 2), 4: (3, 2, 1), 3: (2, 1, 0)}.get(bands, (0, 0, 0))
-    image = tile[source].values[..., list(order)].astype(np.float32)
-    filled = np.where(image == 0, np.nan, image)  # 0 is the fill of missing data
-    low, high = (
-        np.nanpercentile(filled, (2, 98), axis=(0, 1)) if np.isfinite(filled).any() else (0, 1)
-    )
-    image = np.clip((image - low) / np.maximum(high - low, 1e-6), 0, 1)
+        source = next(name for name in tile if name != "groundtruth" and tile[name].ndim == 3)
+    values = tile[source].values
+    image = stretch(np.where(values == 0, np.nan, values))  # 0 is the fill of missing data
     if "groundtruth" in tile:
         image[~tile["groundtruth"].values.any(-1)] = to_rgb(NO_LABEL)
     return image
+
+
+def stretch(values):
+    """Return bands (y, x, band) as RGB between their 2nd and 98th percentile; NaN becomes 0."""
+    order = {6: (4, 3, 2), 5: (4, 3, 2), 4: (3, 2, 1), 3: (2, 1, 0)}.get(values.shape[2], (0, 0, 0))
+    image = values[..., list(order)].astype(np.float32)
+    if not np.isfinite(image).any():
+        return np.zeros_like(image)
+    low, high = np.nanpercentile(image, (2, 98), axis=(0, 1))
+    return np.nan_to_num(np.clip((image - low) / np.maximum(high - low, 1e-6), 0, 1))
 
 
 def plot_tiles(tiles, names):
@@ -214,3 +218,31 @@ def _bare(axes):
     for ax in np.atleast_1d(axes):
         ax.set(xticks=[], yticks=[])
     return axes
+
+
+def plot_quicklook(image, probability, outlines=None, extent=None, axes=None):
+    """Draw a scene in false colour with mapped outlines, and the probability of glacier.
+
+    Parameters
+    ----------
+    image : numpy.ndarray
+        RGB (y, x, 3), as of `stretch`.
+    probability : numpy.ndarray
+        (y, x), NaN without data.
+    outlines : geopandas.GeoDataFrame, optional
+        In the CRS of `extent`.
+    extent : (float, float, float, float), optional
+        Left, right, bottom and top of the picture, in units of the CRS.
+    """
+    if axes is None:
+        _, axes = plt.subplots(1, 2, figsize=(11, 5), layout="constrained")
+    axes[0].imshow(image, extent=extent)
+    axes[0].set_title("false colour, mapped outlines")
+    if outlines is not None and len(outlines):
+        outlines.boundary.plot(ax=axes[0], color=TRUTH, lw=0.8, aspect=None)
+    axes[1].set_facecolor(NO_LABEL)
+    shown = axes[1].imshow(probability, extent=extent, cmap="cividis", vmin=0, vmax=1)
+    axes[1].set_title("probability of glacier (grey: no data)")
+    axes[1].figure.colorbar(shown, ax=axes[1], shrink=0.8)
+    axes[0].set(xlabel="", ylabel="")  # geopandas names the axes of the CRS
+    return _bare(axes)

@@ -61,6 +61,9 @@ class Profile:
         Of Adam, after the first epoch's warm-up.
     reduce_patience, stop_patience : int
         Epochs without a better validation IoU before the learning rate drops, before it stops.
+    scene : dict of str to str
+        Source -> raster of the scene to map, and ``reference`` -> outlines; empty means a demo
+        scene, for studies of demo data.
     stride : int
         Step between prediction windows, in pixels; 0 means half a patch, as published.
     seed : int
@@ -82,6 +85,7 @@ class Profile:
     learning_rate: float = 5e-4
     reduce_patience: int = 10
     stop_patience: int = 31
+    scene: dict = field(default_factory=dict)
     stride: int = 0
     seed: int = 0
 
@@ -96,8 +100,8 @@ class Profile:
         fits = f"0 to the patch_size of {self.patch_size}"
         self._check("stride", self.stride, lambda v: 0 <= v <= self.patch_size, int, fits)
 
-        kinds = {"demo_data": dict, "architectures": list, "sizes": dict, "sources": list}
-        for name, kind in (kinds | {"ablation": dict}).items():
+        dicts, lists = ("demo_data", "sizes", "ablation", "scene"), ("architectures", "sources")
+        for name, kind in (dict.fromkeys(dicts, dict) | dict.fromkeys(lists, list)).items():
             self._check(name, getattr(self, name), lambda v: True, kind, f"a {kind.__name__}")
         for key in ("architectures", "sizes", "ablation"):
             for name in getattr(self, key):

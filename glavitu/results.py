@@ -181,6 +181,14 @@ class Results:
         return read_json(self.out / "predictions" / name / "predictions.json")
 
 
+def best_training(profile, out):
+    """Return the name of the training of a study with the best validation IoU."""
+    records = {
+        run.name: read_json(Path(out) / f"weights/{run.name}.json") for run in profile.runs()
+    }
+    return max(records, key=lambda name: records[name]["best_validation_iou"])
+
+
 def verdict(tables, profile, reference="glavitu"):
     """Say in words which method has the highest mean IoU, and how far the others are apart."""
     networks = tables["networks"].set_index("method")

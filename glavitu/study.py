@@ -56,7 +56,7 @@ def run_study(profile="demo", *, data=None, out=None, seed=None):
         json.dumps(profile.as_dict(), sort_keys=True),
         *(fingerprint(find_split(data, split)) for split in SPLITS),
     )
-    for notebook, parameters, results in _steps(profile, out):
+    for notebook, parameters, results in _steps(profile, data, out):
         source = NOTEBOOKS / f"{notebook}.ipynb"
         suffix = f"_{parameters['name']}" if "name" in parameters else ""
         target = out / "notebooks" / f"{notebook}{suffix}.ipynb"
@@ -97,7 +97,7 @@ def ensure_data(profile, data, *, make=True):
     return make_demo_data(data, **profile.demo_data)
 
 
-def _steps(profile, out):
+def _steps(profile, data, out):
     """Yield notebook, its parameters beyond the common ones, and the files it must leave."""
     yield "01_data_exploration", {"seed": profile.seed}, []
     for run in profile.runs():
@@ -106,6 +106,8 @@ def _steps(profile, out):
         tested = {"architecture": run.architecture, "name": run.name}
         yield "03_test", tested, [out / f"predictions/{run.name}/scores.csv"]
     yield "04_results", {"seed": profile.seed}, [out / "results.csv", out / "results.json"]
+    if profile.scene or (data / "demo_data.json").exists():
+        yield "05_map_a_scene", {}, [out / "map/map.json"]
 
 
 def _execute(source, target, parameters, key):

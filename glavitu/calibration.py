@@ -1,0 +1,285 @@
+"""Calibrate the confidence of a network by temperature scaling (Guo et al., 2017, section 4.2).
+
+Networks tend to be too sure. One number, the temperature T, mends most of that: a probability p
+becomes sigmoid(logit(p) / T). It is fitted to the validation tiles and changes no map: what is
+above one half stays there.
+"""
+
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import pandas as pd
+from scipy.optimize import minimize_scalar
+from scipy.special import expit, logit
+
+from glavitu.errors import InputError
+from glavitu.evaluation import calibration_error, count_probabilities, read_prediction
+from glavitu.files import read_json, write_json
+from glavitu.outputs import Outputs
+from glavitu.prediction import load_trained, predict_tile
+from glavitu.profiles import load_profile
+from glavitu.progress import progress
+from glavitu.provenance import fingerprint, provenance
+from glavitu.tiles import UNLABELLED, find_split, open_tiles
+
+CLIP = 1e-6  # probabilities are this far from 0 and 1 at least, so that logits are within +-13.9
+LIMIT = 14.0  # of the logits in a `Histogram`
+BINS = 2000  # of it
+TEMPERATURES = (0.05, 20.0)  # those that are tried
+
+
+class Histogram:
+    """Pixels by the logit of their probability: what a temperature is fitted to, in little memory.
+
+    Attributes
+    ----------
+    pixels, glacier : numpy.ndarray
+        Pixels, and pixels that are glacier, in each of `BINS` bins between -`LIMIT` and `LIMIT`.
+    total : numpy.ndarray
+        Sum of their logits.
+    """
+
+    def __init__(self):
+        self.pixels = np.zeros(BINS, np.int64)
+        self.glacier = np.zeros(BINS, np.int64)
+        self.total = np.zeros(BINS)
+
+    def add(self, probability, glacier):
+        """Count labelled pixels: their probability of glacier, and whether they are glacier."""
+        logits = _logit(probability).ravel()
+        glacier = np.asarray(glacier, bool).ravel()
+        if np.isnan(logits).any():
+            raise InputError("a predicted probability is not a number; was the training healthy?")
+        bins = ((logits + LIMIT) * (BINS / (2 * LIMIT))).astype(int)
+        self.pixels += np.bincount(bins, minlength=BINS)
+        self.glacier += np.bincount(bins[glacier], minlength=BINS)
+        self.total += np.bincount(bins, logits, BINS)
+
+    def fit(self):
+        """Return the temperature with the least negative log likelihood."""
+        if self.glacier.sum() in (0, self.pixels.sum()):
+            raise InputError("calibration needs labelled pixels of both glacier and background")
+        some = self.pixels > 0
+        pixels, glacier = self.pixels[some], self.glacier[some]
+        logits, count = self.total[some] / pixels, pixels.sum()
+
+        def loss(log_temperature):
+            scaled = logits / np.exp(log_temperature)
+            missed = glacier * np.logaddexp(0, -scaled)
+            return (missed + (pixels - glacier) * np.logaddexp(0, scaled)).sum() / count
+
+        bounds = np.log(TEMPERATURES)
+        found = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-6})
+        return float(np.exp(found.x))
+
+
+def fit_temperature(probability, glacier):
+    """Fit the temperature to labelled pixels.
+
+    Parameters
+    ----------
+    probability : array_like
+        Predicted probability of glacier; taken as at least `CLIP` away from 0 and 1.
+    glacier : array_like of bool
+        Whether the pixel is glacier.
+
+    Returns
+    -------
+    float
+        Within `TEMPERATURES`. Above 1 where the probabilities are too sure.
+
+    Raises
+    ------
+    InputError
+        If pixels of one class are missing, or a probability is NaN.
+
+    Examples
+    --------
+    Of pixels said to be glacier by 90 %, 75 % are: log(9) / T must be log(3).
+
+    >>> round(fit_temperature([0.9, 0.9, 0.9, 0.9], [True, True, True, False]), 3)
+    2.0
+    """
+    histogram = Histogram()
+    histogram.add(probability, glacier)
+    return histogram.fit()
+
+
+def apply_temperature(probability, temperature):
+    """Return calibrated probabilities of glacier, float32; NaN stays NaN.
+
+    As in the fit, 0 and 1 are taken as `CLIP` away from it; a temperature of 1 changes nothing.
+
+    Examples
+    --------
+    >>> apply_temperature([0.1, 0.5, 0.9], 2)
+    array([0.25, 0.5 , 0.75], dtype=float32)
+    """
+    if temperature == 1:
+        return np.asarray(probability, np.float32)
+    return expit(_logit(probability) / temperature).astype(np.float32)
+
+
+def confidence(probability, temperature):
+    """Return the calibrated probability of the class that is mapped, 0.5 to 1, float32.
+
+    Examples
+    --------
+    >>> confidence([0.1, 0.5, 0.9], 2)
+    array([0.75, 0.5 , 0.75], dtype=float32)
+    """
+    calibrated = apply_temperature(probability, temperature)
+    return np.maximum(calibrated, 1 - calibrated)
+
+
+def calibrate(name, *, profile="demo", data=None, out="."):
+    """Fit the temperature of a training to the validation tiles.
+
+    Parameters
+    ----------
+    name : str
+        Of the training; ``weights/NAME.calibration.json`` is written beside its weights. One that
+        is there for the same weights, data and stride is returned as it is.
+    profile : str, Path or Profile
+        For the stride and the batch size.
+    data, out
+        As for `train`.
+
+    Returns
+    -------
+    dict
+        What was written: the temperature; ece_before and ece_after, the expected calibration error
+        (see `glavitu.evaluation.calibration_error`); pixels, how many were labelled; bins, the
+        pixels by probability (see `reliability`); what it was made of and with.
+    """
+    profile = load_profile(profile)
+    tiles = open_tiles(find_split(data or profile.data, "val"))
+    model, weights = load_trained(None, profile, tiles, Outputs(out, name))
+    size = next(iter(model.input.values())).shape[1]
+    tiles.check({}, size)
+    recipe = {
+        "weights": fingerprint(weights),
+        "data": fingerprint(tiles.path),
+        "stride": min(profile.stride or size // 2, size),
+    }
+    path = calibration_path(weights)
+    if found := _find(path, recipe):
+        return found
+    with TemporaryDirectory(prefix="glavitu-") as folder:
+        files = [Path(folder) / f"{i}.nc" for i in range(len(tiles))]
+        pairs = zip(tiles.values(), files, strict=True)
+        for tile, file in progress(pairs, total=len(files), description=f"calibrate {name}"):
+            prediction = predict_tile(
+                model, tile, stride=recipe["stride"], batch_size=profile.batch_size
+            )
+            prediction.to_netcdf(file, engine="h5netcdf")
+        result = _compare(files)
+    result |= recipe | {"provenance": provenance()}
+    write_json(path, result)
+    return result
+
+
+def _compare(files):
+    """Fit the temperature to predictions in files, and count pixels before and after it."""
+    histogram = Histogram()
+    for prediction in map(read_prediction, files):
+        truth, probability = prediction["groundtruth"].values, prediction["probability"].values
+        labelled = truth != UNLABELLED
+        histogram.add(probability[labelled], truth[labelled] == 1)
+    temperature = histogram.fit()
+    tables = {"before": _count(files, 1), "after": _count(files, temperature)}
+    bins = pd.concat([table.assign(method=method) for method, table in tables.items()])
+    errors = {f"ece_{method}": float(calibration_error(t)) for method, t in tables.items()}
+    return {
+        "temperature": temperature,
+        **errors,
+        "pixels": int(histogram.pixels.sum()),
+        "bins": bins.to_dict("records"),
+    }
+
+
+def _count(files, temperature):
+    tables = []
+    for prediction in map(read_prediction, files):
+        calibrated = apply_temperature(prediction["probability"], temperature)
+        prediction["probability"] = (("y", "x"), calibrated)
+        tables.append(count_probabilities(prediction))
+    return pd.concat(tables).groupby("bin", as_index=False).sum()
+
+
+def reliability(calibration):
+    """Return the reliability curves of a result of `calibrate`, for `charts.plot_reliability`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row per method, ``before`` and ``after``, and bin of probability: bin, pixels, glacier
+        (pixels), total (sum of their probabilities), probability (its mean), share (of glacier),
+        error (the method's expected calibration error).
+    """
+    bins = pd.DataFrame(calibration["bins"])
+    return bins.assign(
+        probability=bins["total"] / bins["pixels"],
+        share=bins["glacier"] / bins["pixels"],
+        error=("ece_" + bins["method"]).map(calibration),
+    )
+
+
+def calibration_path(weights):
+    """Return where the calibration of a weight file lies: beside it.
+
+    Examples
+    --------
+    >>> calibration_path("glavitu.weights.h5").name
+    'glavitu.calibration.json'
+    """
+    weights = Path(weights)
+    stem = weights.name.removesuffix(".h5").removesuffix(".weights")
+    return weights.with_name(f"{stem}.calibration.json")
+
+
+def read_calibration(weights):
+    """Return the temperature for a weight file, None if it has not been calibrated.
+
+    Raises
+    ------
+    InputError
+        If the file beside the weights is for other weights, or holds no temperature.
+    """
+    path = calibration_path(weights)
+    if not path.exists():
+        return None
+    content = _read(path)
+    if content.get("weights") != fingerprint(weights):
+        raise InputError(f"{path} is for other weights than {weights}; run calibrate again")
+    return float(content["temperature"])
+
+
+def _find(path, recipe):
+    """Return the calibration at `path` if it is whole and was made by this recipe."""
+    try:
+        content = _read(path)
+    except (FileNotFoundError, InputError):
+        return None
+    return content if all(content.get(key) == recipe[key] for key in recipe) else None
+
+
+def _read(path):
+    try:
+        content = read_json(path)
+    except ValueError:  # also of bytes that are no text
+        raise InputError(f"{path} is not JSON; run calibrate again") from None
+    temperature = content.get("temperature") if isinstance(content, dict) else None
+    number = isinstance(temperature, int | float) and not isinstance(temperature, bool)
+    if not number or not 0 < temperature <= sys.float_info.max:
+        raise InputError(
+            f"{path}: temperature is {temperature!r}, expected a positive number; run calibrate "
+            "again"
+        )
+    return content
+
+
+def _logit(probability):
+    return logit(np.clip(np.asarray(probability, np.float64), CLIP, 1 - CLIP))

@@ -1,0 +1,95 @@
+"""Write the maps of a scene: GeoTIFFs for the cloud, outlines, a picture and a comparison."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import rasterio
+import rasterio.shutil
+from rasterio.windows import Window
+
+from glavitu.agreement import compare_outlines
+from glavitu.calibration import confidence
+from glavitu.files import replacing
+from glavitu.outlines import trace, valid_extent, write_outlines
+from glavitu.plots import plot_quicklook, stretch
+from glavitu.tiles import UNLABELLED
+
+ROWS = 512  # of a strip written at once
+PICTURE = 1200  # most pixels of a side of the picture
+
+
+def write_maps(raw, scene, out, record, reference):
+    """Write all maps from raw probabilities (y, x), strip by strip; return what they hold."""
+    temperature = record["temperature"] or 1.0
+    rasters = {
+        "glacier": (_classes, "uint8", UNLABELLED),
+        "probability": (np.asarray, "float32", np.nan),
+        "confidence": (lambda p: confidence(p, temperature), "float32", np.nan),
+    }
+    for name, (convert, dtype, nodata) in rasters.items():
+        _write_raster(raw, scene, out / f"{name}.tif", convert, dtype, nodata)
+    options = record["recipe"]["outlines"]
+    outlines = trace(
+        out / "glacier.tif",
+        confidence=out / "confidence.tif",
+        min_area=options["min_area"],
+        smooth=options["smooth"],
+        attributes={
+            "source": ", ".join(record["recipe"]["paths"]),
+            "date": options["date"],
+            "model": record["architecture"],
+        },
+    )
+    write_outlines(outlines, out / "outlines.gpkg")
+    _draw(scene, out, outlines)
+    found = {"outlines": len(outlines), "area_km2": float(outlines["area_km2"].sum())}
+    if reference is not None:
+        within = valid_extent(out / "glacier.tif")
+        found["comparison"], table = compare_outlines(outlines, reference, within=within)
+        with replacing(out / "comparison.csv") as part:
+            table.drop(columns="geometry", errors="ignore").to_csv(part, index=False)
+    return found
+
+
+def _classes(probability):
+    return np.where(np.isnan(probability), UNLABELLED, probability > 0.5).astype(np.uint8)
+
+
+def _write_raster(raw, scene, path, convert, dtype, nodata):
+    """Write one cloud-optimised GeoTIFF of a value for each raw probability."""
+    height, width = scene.shape
+    profile = {"driver": "GTiff", "count": 1, "dtype": dtype, "nodata": nodata}
+    profile |= {"height": height, "width": width, "crs": scene.crs, "transform": scene.transform}
+    profile |= {"tiled": True, "blockxsize": 512, "blockysize": 512, "BIGTIFF": "IF_SAFER"}
+    with replacing(path) as part:
+        plain = part.with_suffix(".plain.tif")
+        try:
+            with rasterio.open(plain, "w", **profile) as file, open(raw, "rb") as probabilities:
+                for row in range(0, height, ROWS):
+                    rows = min(ROWS, height - row)
+                    strip = np.fromfile(probabilities, np.float32, rows * width)
+                    strip = convert(strip.reshape(rows, width)).astype(dtype)
+                    file.write(strip, 1, window=Window(0, row, width, rows))
+                file.set_band_description(1, path.stem)
+            resampling = "NEAREST" if dtype == "uint8" else "AVERAGE"
+            rasterio.shutil.copy(
+                plain, part, driver="COG", compress="DEFLATE", overview_resampling=resampling
+            )
+        finally:
+            plain.unlink(missing_ok=True)
+
+
+def _draw(scene, out, outlines):
+    """Draw the quick look: every few rows and columns of a large scene."""
+    step = -(-max(scene.shape) // PICTURE)
+    height, width = scene.shape
+    source = "optical" if "optical" in scene.sources else next(iter(scene.sources))
+    rows = [scene.read(row, 0, 1, width)[source][0, ::step] for row in range(0, height, step)]
+    with rasterio.open(out / "probability.tif") as file:
+        probability = file.read(1, out_shape=(len(rows), len(rows[0])))
+    left, bottom, right, top = rasterio.transform.array_bounds(height, width, scene.transform)
+    axes = plot_quicklook(
+        stretch(np.stack(rows)), probability, outlines, extent=(left, right, bottom, top)
+    )
+    with replacing(out / "quicklook.png") as part:
+        axes[0].figure.savefig(part, dpi=110, format="png")
+    plt.close(axes[0].figure)

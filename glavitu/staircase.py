@@ -1,0 +1,95 @@
+"""Polygons traced along pixels: needless vertices dropped, corners of the staircase cut.
+
+Coordinates are columns and rows of the raster until `on_map`.
+"""
+
+import numpy as np
+import shapely
+
+METRES_PER_DEGREE = 111_320, 110_950  # of longitude at the equator, of latitude (mean), WGS84
+AREA_CHANGE = 0.01  # share of a polygon's area that smoothing may add or take
+
+
+def straighten(polygons):
+    """Drop vertices between two edges of the same direction, which seams leave behind."""
+    points, (rings, parts) = _rings_of(polygons)
+    before, after = _neighbours(points, rings)
+    inward, outward = points - points[before], points[after] - points
+    turns = inward[:, 0] * outward[:, 1] != inward[:, 1] * outward[:, 0]
+    return _polygons_of(points[turns], np.append(0, np.cumsum(turns))[rings], parts)
+
+
+def cuts_of(polygons, transform, crs, distance):
+    """Return how far (polygon, 2) to cut corners along rows and columns, in pixels.
+
+    `distance` is in metres; no corner is cut by more than a pixel.
+    """
+    unit = np.full(2, crs.axis_info[0].unit_conversion_factor)
+    if crs.is_geographic:
+        bounds = shapely.bounds(polygons).reshape(-1, 4)
+        latitudes = transform.f + transform.e * (bounds[:, 1] + bounds[:, 3]) / 2
+        east, north = METRES_PER_DEGREE
+        east = np.maximum(east * np.cos(np.radians(latitudes)), 1.0)
+        unit = np.column_stack([east, np.full_like(east, north)])
+    pixel = unit * (transform.a, -transform.e)
+    return np.broadcast_to(np.minimum(distance / pixel, 1.0), (len(polygons), 2)).copy()
+
+
+def smooth(polygons, cuts):
+    """Cut corners as far as areas stay within 1 % and polygons valid."""
+    smoothed = polygons.copy()
+    todo = np.flatnonzero((cuts > 0).all(axis=1))
+    while len(todo):
+        new = _cut_corners(polygons[todo], cuts[todo])
+        change = shapely.area(new) / shapely.area(polygons[todo]) - 1
+        good = shapely.is_valid(new) & (np.abs(change) <= AREA_CHANGE)
+        smoothed[todo[good]] = new[good]
+        todo = todo[~good]
+        cuts[todo] *= 0.7
+        todo = todo[(cuts[todo] > 0.01).any(axis=1)]  # less than that would not be seen
+    return smoothed
+
+
+def _cut_corners(polygons, cuts):
+    """Replace each corner of polygons with edges along rows and columns by two points."""
+    points, (rings, parts) = _rings_of(polygons)
+    cuts = np.repeat(cuts, np.diff(rings[parts]), axis=0)
+    corners = []
+    for neighbour in _neighbours(points, rings):
+        edge = points[neighbour] - points
+        corners.append(points + np.clip(edge / 2, -cuts, cuts))
+    points = np.stack(corners, axis=1).reshape(-1, 2)
+    _, after = _neighbours(points, 2 * rings)
+    differs = (points != points[after]).any(axis=1)  # two cuts meet halfway along an edge
+    return _polygons_of(points[differs], np.append(0, np.cumsum(differs))[2 * rings], parts)
+
+
+def _rings_of(polygons):
+    """Return the points of all rings, not closed, where rings begin, and polygons in them."""
+    if not len(polygons):
+        return np.empty((0, 2)), (np.zeros(1, int), np.zeros(1, int))
+    _, points, (rings, parts) = shapely.to_ragged_array(polygons)
+    return np.delete(points, rings[1:] - 1, axis=0), (rings - np.arange(len(rings)), parts)
+
+
+def _neighbours(points, rings):
+    """Return for each point of unclosed rings the indices of the points before and after it."""
+    before, after = np.arange(len(points)) - 1, np.arange(len(points)) + 1
+    before[rings[:-1]] = rings[1:] - 1
+    after[rings[1:] - 1] = rings[:-1]
+    return before, after
+
+
+def _polygons_of(points, rings, parts):
+    """Return the polygons of what `_rings_of` returns."""
+    if len(parts) == 1:
+        return np.empty(0, object)
+    closed = np.insert(points, rings[1:], points[rings[:-1]], axis=0)
+    offsets = (rings + np.arange(len(rings)), parts)
+    return shapely.from_ragged_array(shapely.GeometryType.POLYGON, closed, offsets)
+
+
+def on_map(polygons, transform):
+    """Return polygons in columns and rows as polygons in the CRS of the raster."""
+    scale, origin = (transform.a, transform.e), (transform.c, transform.f)
+    return shapely.normalize(shapely.transform(polygons, lambda points: points * scale + origin))

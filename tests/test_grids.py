@@ -1,0 +1,599 @@
+import os
+import pickle
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from pyproj import Transformer
+from rasterio.vrt import _boundless_vrt_doc
+from scipy.ndimage import binary_dilation
+
+from glavitu.errors import InputError
+from glavitu.grids import open_scene, slope_of
+from glavitu.scenes import read_raster
+from glavitu.terrain import incidence
+from glavitu.terrain import slope_of as tangent_of
+
+EAST, NORTH = 500_000, 5_000_000  # of the upper left corner, in UTM 32N
+CLIFF = np.repeat([[0.0, 9]], 8, axis=0).repeat(4, axis=1)  # 0 on the left half of 8x8, 9 right
+
+
+def write(path, values, *, corner=(EAST, NORTH), cell=10, crs="EPSG:32632", nodata=None, mask=None):
+    """Write values (band, y, x) or (y, x) as a GeoTIFF; return its path."""
+    values = np.atleast_3d(np.asarray(values).T).T
+    down = -cell if np.isscalar(cell) else cell[0]
+    right = cell if np.isscalar(cell) else cell[1]
+    profile = {"count": len(values), "height": values.shape[1], "width": values.shape[2]}
+    profile |= {"dtype": values.dtype, "crs": crs, "nodata": nodata, "driver": "GTiff"}
+    profile["transform"] = rasterio.Affine(right, 0, corner[0], 0, down, corner[1])
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(path, "w", **profile) as file:
+        file.write(values)
+        if mask is not None:
+            file.write_mask(mask)
+    return path
+
+
+@pytest.fixture
+def optical(tmp_path):
+    """Write two bands of 60x50 pixels of 30 m, without 0; return the path."""
+    values = np.random.default_rng(0).integers(1, 1000, (2, 60, 50)).astype(np.uint16)
+    return write(tmp_path / "optical.tif", values, cell=30)
+
+
+def centres(shape, *, corner=(EAST, NORTH), cell=30):
+    """Easting and northing (y, x) of the centres of pixels."""
+    rows, columns = np.indices(shape) + 0.5
+    return corner[0] + cell * columns, corner[1] - cell * rows
+
+
+def whole(scene):
+    return scene.read(0, 0, *scene.shape)
+
+
+def test_a_scene_on_one_grid_is_read_as_it_is_stored(optical, tmp_path):
+    sar = np.random.default_rng(1).normal(-10, 3, (2, 60, 50)).astype(np.float32)
+    scene = open_scene({"sar": write(tmp_path / "sar.tif", sar, cell=30), "optical": optical})
+    assert scene.shape == (60, 50) and scene.crs.to_epsg() == 32632
+    assert tuple(scene.transform)[:6] == (30, 0, EAST, 0, -30, NORTH)
+    assert scene.sources == {"sar": 2, "optical": 2}
+    assert scene.report == ["The grid is that of optical: 60 x 50 pixels of 30 m in EPSG:32632."]
+    arrays = whole(scene)
+    assert arrays["optical"].dtype == arrays["sar"].dtype == np.float32
+    assert np.array_equal(arrays["optical"], read_raster(optical).values)
+    assert np.array_equal(arrays["sar"], np.moveaxis(sar, 0, -1))
+
+
+def test_sources_come_in_the_order_the_network_wants(optical, tmp_path):
+    sar = write(tmp_path / "sar.tif", np.ones((60, 50), np.float32), cell=30)
+    scene = open_scene({"sar": sar, "optical": optical}, inputs={"optical": 2, "sar": 1})
+    assert list(scene.sources) == list(scene.read(0, 0, 1, 1)) == ["optical", "sar"]
+
+
+def test_windows_beyond_the_scene_are_without_data_there(optical):
+    scene = open_scene({"optical": optical})
+    full = whole(scene)["optical"]
+    array = scene.read(-3, 45, 10, 8)["optical"]
+    assert np.array_equal(array[3:, :5], full[:7, 45:])
+    assert np.isnan(array[:3]).all() and np.isnan(array[:, 5:]).all()
+    assert np.isnan(scene.read(60, 0, 4, 4)["optical"]).all()
+    assert np.isnan(scene.read(-9, -9, 4, 4)["optical"]).all()
+
+
+def test_another_extent_on_the_same_pixels_is_moved_and_not_interpolated(optical, tmp_path):
+    values = np.random.default_rng(2).random((20, 100)).astype(np.float32)
+    low = (EAST - 30 * 5, NORTH - 30 * 50)  # 50 rows down, 5 columns to the left
+    high = (EAST + 30 * 5, NORTH + 30 * 4)  # 4 rows up, 5 columns to the right
+    sar = write(tmp_path / "sar.tif", values, corner=low, cell=30)
+    dem = write(tmp_path / "dem.tif", values, corner=high, cell=30)
+    scene = open_scene({"optical": optical, "sar": sar, "dem": dem})
+    expected = {name: np.full((60, 50), np.nan, np.float32) for name in ("sar", "dem")}
+    expected["sar"][50:] = values[:10, 5:55]
+    expected["dem"][:16, 5:] = values[4:, :45]
+    for name, inside in expected.items():
+        array = scene.read(-7, -7, 74, 64)[name][..., 0]
+        assert np.array_equal(array, np.pad(inside, 7, constant_values=np.nan), equal_nan=True)
+    assert len(scene.report) == 1
+
+
+def test_origins_that_differ_by_rounding_are_the_same_grid(optical, tmp_path):
+    sar = np.random.default_rng(3).random((60, 50)).astype(np.float32)
+    path = write(tmp_path / "sar.tif", sar, corner=(EAST + 1e-7, NORTH - 1e-7), cell=30)
+    assert np.array_equal(whole(open_scene({"optical": optical, "sar": path}))["sar"][..., 0], sar)
+
+
+def test_the_grid_can_be_that_of_another_source(optical, tmp_path):
+    dem = write(tmp_path / "dem.tif", np.ones((90, 75), np.float32), cell=20)
+    paths = {"optical": optical, "dem": dem}
+    assert open_scene(paths, grid="dem").shape == (90, 75)
+    assert open_scene({"sar": dem, "dem": dem}).shape == (90, 75)
+    with pytest.raises(InputError, match="no 'sar' to take the grid from; use 'optical', 'dem'"):
+        open_scene(paths, grid="sar")
+
+
+@pytest.mark.parametrize(
+    ("dtype", "nodata", "missing"),
+    [
+        ("uint16", 0, 0),
+        ("uint8", 255, 255),
+        ("int16", -32768, -32768),
+        ("float32", -9999, -9999),
+        ("float32", np.nan, np.nan),
+        ("float32", None, np.nan),
+        ("float32", float(np.finfo(np.float32).min), np.finfo(np.float32).min),
+        ("float64", float(np.finfo(np.float64).min), np.finfo(np.float64).min),
+    ],
+)
+@pytest.mark.parametrize("cell", [30, 50, 10])  # as they are, interpolated, averaged
+def test_pixels_without_data_are_nan_and_do_not_spread(
+    optical, tmp_path, dtype, nodata, missing, cell
+):
+    values = np.full((2, 1800 // cell, 1500 // cell), 100, dtype)
+    values[0, : 300 // cell] = missing  # in the uppermost 300 m, which are 10 rows, of one band
+    path = write(tmp_path / "sar.tif", values, cell=cell, nodata=nodata)
+    array = whole(open_scene({"optical": optical, "sar": path}))["sar"]
+    # a row at 285 m lies between pixels at 275 m, without data, and at 325 m, which counts alone
+    assert np.isnan(array[: 9 if cell == 50 else 10, :, 0]).all()
+    assert set(array[9, :, 0]) == {100} or cell != 50
+    assert (array[10:, :, 0] == 100).all() and (array[..., 1] == 100).all()
+
+
+@pytest.mark.parametrize("cell", [30, 50, 10])
+def test_infinite_pixels_and_the_files_mask_are_nan(optical, tmp_path, cell):
+    values = np.full((1800 // cell, 1500 // cell), 100, np.float32)
+    mask = np.full(values.shape, 255, np.uint8)
+    mask[: 300 // cell] = 0
+    masked = write(tmp_path / "masked.tif", values, cell=cell, mask=mask)
+    values[: 300 // cell] = -np.inf
+    infinite = write(tmp_path / "infinite.tif", values, cell=cell)
+    arrays = whole(open_scene({"optical": optical, "masked": masked, "infinite": infinite}))
+    for array in arrays["masked"], arrays["infinite"]:
+        assert np.isnan(array[:10]).all() and (array[11:] == 100).all()
+    assert (arrays["masked"][10] == 100).all()
+
+
+def test_the_fourth_band_of_bytes_is_data_although_gdal_calls_it_transparency(tmp_path):
+    values = np.random.default_rng(4).integers(0, 3, (4, 20, 20)).astype(np.uint8)
+    path = write(tmp_path / "optical.tif", values)
+    array = whole(open_scene({"optical": path}, inputs={"optical": 4}))["optical"]
+    assert np.array_equal(array, np.moveaxis(values, 0, -1))
+    coarse = write(tmp_path / "dem.tif", np.ones((10, 10), np.float32), cell=20)
+    with pytest.raises(InputError, match="band 4 of .*optical.tif is marked as transparency"):
+        open_scene({"optical": path, "dem": coarse}, grid="dem")
+
+
+def test_a_finer_source_is_averaged(optical, tmp_path):
+    values = np.random.default_rng(5).random((180, 150)).astype(np.float32)
+    scene = open_scene({"optical": optical, "dem": write(tmp_path / "dem.tif", values)})
+    # each pixel of 30 m holds 3x3 of 10 m
+    expected = values.reshape(60, 3, 50, 3).mean(axis=(1, 3))
+    assert np.allclose(whole(scene)["dem"][..., 0], expected, atol=1e-6)
+    assert scene.report[1:] == ["dem was averaged from 10 m in EPSG:32632."]
+
+
+def test_averages_weigh_pixels_by_the_part_of_them_inside(optical, tmp_path):
+    values = np.zeros((150, 125), np.float32)
+    values[:, 2] = 12
+    scene = open_scene({"optical": optical, "dem": write(tmp_path / "dem.tif", values, cell=12)})
+    # the third column reaches from 24 m to 36 m: 6 m in either of the first two pixels of 30 m
+    expected = [12 * 6 / 30, 12 * 6 / 30, 0]
+    assert np.allclose(scene.read(7, 0, 1, 3)["dem"][0, :, 0], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("cell", [50, 30, 20])
+def test_a_plane_is_interpolated_where_it_lies(optical, tmp_path, cell):
+    corner = (EAST - 333, NORTH + 222)
+    x, y = centres((3000 // cell, 3000 // cell), corner=corner, cell=cell)
+    plane = (x - EAST + 2 * (NORTH - y)).astype(np.float32)
+    scene = open_scene(
+        {"optical": optical, "dem": write(tmp_path / "dem.tif", plane, corner=corner, cell=cell)}
+    )
+    x, y = centres(scene.shape)
+    assert np.allclose(whole(scene)["dem"][..., 0], x - EAST + 2 * (NORTH - y), atol=1e-2)
+    assert scene.report[1:] == [f"dem was interpolated bilinearly from {cell} m in EPSG:32632."]
+
+
+@pytest.mark.parametrize(
+    ("crs", "cell", "how"),
+    [
+        ("EPSG:4326", 3e-4, "interpolated bilinearly from 0.0003 degrees in EPSG:4326"),
+        ("EPSG:4326", 5e-5, "averaged from 5e-05 degrees in EPSG:4326"),
+        ("EPSG:32633", 25, "interpolated bilinearly from 25 m in EPSG:32633"),
+    ],
+)
+def test_another_crs_is_reprojected_to_the_right_place(optical, tmp_path, crs, cell, how):
+    to_other = Transformer.from_crs("EPSG:32632", crs, always_xy=True)
+    left, bottom, right, top = to_other.transform_bounds(EAST, NORTH - 1800, EAST + 1500, NORTH)
+    corner, shape = (left, top), (int((top - bottom) / cell), int((right - left) / cell))
+    x, y = centres(shape, corner=corner, cell=cell)
+    easting, northing = to_other.transform(x, y, direction="INVERSE")
+    plane = (easting - EAST + 2 * (NORTH - northing)).astype(np.float32)
+    path = write(tmp_path / "dem.tif", plane, corner=corner, cell=cell, crs=crs)
+    scene = open_scene({"optical": optical, "dem": path})
+    x, y = centres(scene.shape)
+    difference = whole(scene)["dem"][..., 0] - (x - EAST + 2 * (NORTH - y))
+    assert np.isfinite(difference[2:-2, 2:-2]).all()
+    # an average is off by the parts of pixels that stand out of a turned one, under 2 m of slope 2
+    assert np.abs(difference[2:-2, 2:-2]).max() < (3 if how.startswith("averaged") else 0.1)
+    assert abs(difference[2:-2, 2:-2].mean()) < 0.1
+    assert scene.report[1:] == [f"dem was {how}."]
+
+
+def test_a_source_that_covers_a_part_is_nan_elsewhere(optical, tmp_path):
+    values = np.ones((40, 40), np.float32)
+    corner = (EAST - 200, NORTH + 100)  # covers 600 m to the right and 700 m down
+    path = write(tmp_path / "dem.tif", values, corner=corner, cell=20)
+    array = whole(open_scene({"optical": optical, "dem": path}))["dem"][..., 0]
+    rows, columns = 700 / 30, 600 / 30
+    inside = np.zeros((60, 50), bool)
+    inside[: round(rows), : round(columns)] = True
+    assert np.array_equal(np.isfinite(array), inside)
+
+
+@pytest.mark.parametrize("left", [179, -180])
+def test_a_grid_across_the_antimeridian_gets_either_side(tmp_path, left):
+    # UTM 1N begins at 180 degrees, 193 km west of 3 degrees further at 55 degrees north
+    edge = Transformer.from_crs("EPSG:4326", "EPSG:32601", always_xy=True).transform(180, 54.8)
+    corner = (edge[0] - 2000, edge[1] + 2000)
+    optical = write(
+        tmp_path / "optical.tif", np.ones((40, 40)), corner=corner, cell=100, crs="EPSG:32601"
+    )
+    dem = write(
+        tmp_path / "dem.tif", np.ones((400, 1000)), corner=(left, 55), cell=1e-3, crs="EPSG:4326"
+    )
+    array = whole(open_scene({"optical": optical, "dem": dem}))["dem"][..., 0]
+    west, east = np.isfinite(array[:, :18]), np.isfinite(array[:, 22:])
+    assert west.all() == (left == 179) and east.all() == (left == -180)
+    assert west.any() != east.any()
+
+
+@pytest.mark.parametrize(
+    ("crs", "corner", "cell", "size"),
+    [
+        ("EPSG:32632", (EAST - 100, NORTH + 50), 7, 1800),
+        ("EPSG:32632", (EAST - 100, NORTH + 50), 100, 120),
+        ("EPSG:4326", (9.005, 45.152), 2e-4, 700),
+    ],
+)
+def test_a_window_is_the_same_part_of_a_larger_read(tmp_path, crs, corner, cell, size):
+    rng = np.random.default_rng(6)
+    shape = (300, 600)  # more than one of GDAL's blocks of 128 by 512
+    values = rng.integers(0, 1000, (2, *shape)).astype(np.uint16)
+    elevation = rng.uniform(0, 1000, (size, size)).astype(np.float32)
+    elevation[rng.random(elevation.shape) < 0.05] = -9999
+    paths = {
+        "optical": write(tmp_path / "optical.tif", values, cell=30, nodata=0),
+        "dem": write(
+            tmp_path / "dem.tif", elevation, corner=corner, cell=cell, crs=crs, nodata=-9999
+        ),
+    }
+    larger = open_scene(paths, inputs={"optical": 2, "dem": 2}).read(-40, -40, 380, 680)
+    assert 0.05 < np.isfinite(larger["dem"]).mean() < 0.95
+    for _ in range(25):
+        (row, column), (height, width) = rng.integers(-40, (200, 400)), rng.integers(1, 140, 2)
+        part = np.s_[row + 40 : row + 40 + height, column + 40 : column + 40 + width]
+        with open_scene(paths, inputs={"optical": 2, "dem": 2}) as scene:
+            window = scene.read(int(row), int(column), int(height), int(width))
+        assert np.array_equal(window["optical"], larger["optical"][part], equal_nan=True)
+        assert np.allclose(window["dem"], larger["dem"][part], rtol=0, atol=1e-4, equal_nan=True)
+
+
+def test_a_plane_has_its_slope_up_to_the_edges_of_the_scene_and_of_voids(optical, tmp_path):
+    x, y = centres((60, 50))
+    plane = (0.3 * (x - EAST) + 0.4 * (NORTH - y)).astype(np.float32)
+    plane[20:25, 30:33] = plane[40, 10] = -9999
+    dem = write(tmp_path / "dem.tif", plane, cell=30, nodata=-9999)
+    scene = open_scene({"optical": optical, "dem": dem}, inputs={"optical": 2, "dem": 2})
+    assert scene.sources == {"optical": 2, "dem": 2}
+    assert scene.report[1:] == ["The slope was computed from the elevation of dem on the grid."]
+    elevation, slope = np.moveaxis(whole(scene)["dem"], -1, 0)
+    assert np.array_equal(np.isnan(elevation), plane == -9999)
+    assert np.array_equal(np.isnan(slope), plane == -9999)
+    # arctan(sqrt(0.3^2 + 0.4^2)) = arctan(0.5) = 26.565 degrees
+    assert np.allclose(slope[plane != -9999], 26.565, atol=0.02)
+    beyond = scene.read(-2, 0, 4, 60)["dem"]
+    assert np.isnan(beyond[:2]).all() and np.isnan(beyond[:, 50:]).all()
+
+
+@pytest.mark.parametrize("latitude", [0, 46, -70])
+def test_slope_in_degrees_of_longitude_and_latitude(tmp_path, latitude):
+    cell = 0.001
+    rows, columns = np.indices((20, 20))
+    corner = (10, latitude + 10 * cell)
+    # metres per degree of WGS84: of latitude 110574 at 0, 111142 at 46 and 111562 at 70,
+    # of longitude 111320, 77465 and 38188
+    north, east = {0: (110574, 111320), 46: (111142, 77465), -70: (111562, 38188)}[latitude]
+    for ramp, metres in ((rows, north), (columns, east)):
+        path = write(
+            tmp_path / "dem.tif",
+            (ramp * metres * cell).astype(np.float32),
+            corner=corner,
+            cell=cell,
+            crs="EPSG:4326",
+        )
+        slope = whole(open_scene({"dem": path}, inputs={"dem": 2}))["dem"][..., 1]
+        assert np.allclose(np.tan(np.radians(slope)), 1, atol=3e-3)  # 45 degrees
+
+
+def test_slope_where_the_pixels_of_a_map_are_no_metres_on_the_ground(tmp_path):
+    # Mercator's metres are 0.5 on the ground at 60 degrees north, US feet are 0.3048
+    north = Transformer.from_crs("EPSG:4326", "EPSG:3857", always_xy=True).transform(10, 60)[1]
+    ramp = np.outer(np.ones(10), 10.0 * np.arange(10)).astype(np.float32)
+    mercator = write(tmp_path / "dem.tif", ramp, corner=(0, north + 100), cell=20, crs="EPSG:3857")
+    slope = whole(open_scene({"dem": mercator}, inputs={"dem": 2}))["dem"][..., 1]
+    assert np.allclose(slope, 45, atol=0.2)
+    feet = write(
+        tmp_path / "feet.tif", ramp, corner=(2e6, 5e5), cell=10 / 0.3048006, crs="EPSG:2231"
+    )
+    slope = whole(open_scene({"dem": feet}, inputs={"dem": 2}))["dem"][..., 1]
+    assert np.allclose(slope, 45, atol=0.1)
+
+
+def test_horns_weights():
+    # of the eight neighbours only the one in the east, then the north-east, is 8 m higher
+    for place, weight in (((1, 2), 2), ((0, 2), 1)):
+        elevation = np.zeros((3, 3))
+        elevation[place] = 8
+        rise = weight * 8 / (8 * 10)
+        both = rise * (2**0.5 if weight == 1 else 1)  # a corner counts along either axis
+        assert np.isclose(slope_of(elevation, 10, 10)[0, 0], np.degrees(np.arctan(both)))
+
+
+def test_a_lonely_pixel_is_flat_and_height_and_width_are_not_swapped():
+    alone = np.full((3, 3), np.nan)
+    alone[1, 1] = 5
+    assert slope_of(alone, 10, 10)[0, 0] == 0
+    ramp = np.outer(np.arange(4.0), np.ones(4))  # 1 m per row
+    assert np.allclose(slope_of(ramp, 1, 100), 45)
+
+
+def test_slope_is_that_of_the_demo_data_where_the_ground_is_smooth(tmp_path):
+    rows, columns = np.indices((50, 50))
+    ground = 300 * np.sin(rows / 12) * np.cos(columns / 15)
+    path = write(tmp_path / "dem.tif", ground.astype(np.float32), cell=30)
+    slope = whole(open_scene({"dem": path}, inputs={"dem": 2}))["dem"][..., 1]
+    demo = np.degrees(np.arctan(tangent_of(ground, 30)))
+    assert demo.max() > 30 and np.abs(slope - demo)[1:-1, 1:-1].max() < 0.5
+
+
+def test_threads_read_the_same(optical, tmp_path):
+    values = np.random.default_rng(7).random((180, 150)).astype(np.float32)
+    paths = {"optical": optical, "dem": write(tmp_path / "dem.tif", values)}
+    scene = open_scene(paths, inputs={"optical": 2, "dem": 2})
+    full = whole(scene)
+    windows = [(row, column) for row in range(0, 60, 5) for column in range(0, 50, 5)] * 2
+    with ThreadPoolExecutor(6) as pool:
+        parts = list(pool.map(lambda at: scene.read(*at, 5, 5), windows))
+    for (row, column), part in zip(windows, parts, strict=True):
+        for source in full:
+            expected = full[source][row : row + 5, column : column + 5]
+            assert np.array_equal(part[source], expected)
+
+
+def test_a_pickled_scene_reads_the_same_from_another_folder(optical, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    scene = open_scene({"optical": "optical.tif"})
+    full = whole(scene)["optical"]
+    pickled = pickle.dumps(scene)
+    assert len(pickled) < 5000
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    copy = pickle.loads(pickled)
+    assert np.array_equal(whole(copy)["optical"], full)
+    assert (copy.shape, copy.crs, copy.transform, copy.sources, copy.report) == (
+        *(scene.shape, scene.crs, scene.transform, scene.sources, scene.report),
+    )
+
+
+def times_opened(path):
+    """How often this process has a file open."""
+    folder = Path("/proc/self/fd")
+    if not folder.is_dir():
+        pytest.skip("no list of open files on this system")
+    links = [os.readlink(link) for link in folder.iterdir() if os.path.lexists(link)]
+    return links.count(str(path))
+
+
+def test_close_closes_the_files_and_a_read_opens_them_again(optical, tmp_path):
+    dem = write(tmp_path / "dem.tif", np.ones((180, 150), np.float32))
+    scene = open_scene({"optical": optical, "dem": dem})
+    assert times_opened(optical) == times_opened(dem) == 0
+    with scene:
+        whole(scene)
+        assert times_opened(optical) == times_opened(dem) == 1
+    assert times_opened(optical) == times_opened(dem) == 0
+    assert whole(scene)["dem"].max() == 1
+
+
+def test_each_thread_has_files_of_its_own(optical):
+    with open_scene({"optical": optical}) as scene, ThreadPoolExecutor(3) as pool:
+        meeting = threading.Barrier(3)
+
+        def read(_):
+            scene.read(0, 0, 1, 1)
+            meeting.wait(10)
+
+        list(pool.map(read, range(3)))
+        assert times_opened(optical) == 3
+    assert times_opened(optical) == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_a_forked_process_has_files_of_its_own(optical):
+    scene = open_scene({"optical": optical})
+    whole(scene)
+    before = times_opened(optical)
+    child = os.fork()
+    if not child:
+        whole(scene)
+        os._exit(times_opened(optical))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == before + 1
+
+
+def refuse(message, paths, **options):
+    with pytest.raises(InputError, match=message) as error:
+        open_scene(paths, **options)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        ({"optical": 3}, r"optical.tif: 'optical' has 2 band\(s\), expected 3"),
+        ({"optical": 2, "dem": 2}, "no raster of 'dem' was given; expected 'optical', 'dem'"),
+        ({"sar": 2}, "no raster of 'sar' was given"),
+        ({}, "optical.tif: 'optical' is not used"),
+    ],
+)
+def test_sources_that_do_not_fit_the_network_are_refused(optical, inputs, message):
+    refuse(message, {"optical": optical}, inputs=inputs)
+
+
+def test_only_a_dem_of_one_band_gets_a_slope(optical, tmp_path):
+    one = write(tmp_path / "one.tif", np.ones((60, 50), np.float32), cell=30)
+    refuse("'sar' has 1 band", {"optical": optical, "sar": one}, inputs={"optical": 2, "sar": 2})
+    refuse("'dem' has 1 band", {"optical": optical, "dem": one}, inputs={"optical": 2, "dem": 3})
+    stored = open_scene({"optical": optical, "dem": optical}, inputs={"optical": 2, "dem": 2})
+    arrays = whole(stored)
+    assert np.array_equal(arrays["dem"], arrays["optical"])  # a file with slope is used as it is
+    assert open_scene({"dem": one}).sources == {"dem": 1}
+
+
+def test_extra_sources_are_named(optical):
+    message = "optical.tif: 'sar' is not used; expected 'optical'"
+    refuse(message, {"optical": optical, "sar": optical}, inputs={"optical": 2})
+    refuse("a scene needs at least one raster", {})
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("none.tif", "no raster at .*none.tif"),
+        (".", "no raster at"),
+        ("http://x/y.tif", "http://x/y.tif is not a local file; download it first"),
+        ("s3://x/y.tif", "is not a local file"),
+        ("/vsicurl/http://x/y.tif", "is not a local file"),
+        ("/vsizip/x.zip/y.tif", "is not a local file"),
+    ],
+)
+def test_paths_that_are_no_local_file_are_refused(tmp_path, monkeypatch, path, message):
+    monkeypatch.chdir(tmp_path)
+    refuse(message, {"optical": path})
+
+
+def test_files_that_are_no_raster_are_refused(tmp_path):
+    (tmp_path / "a.tif").write_text("tile,region\n")
+    refuse("a.tif is not a raster GDAL can read", {"optical": tmp_path / "a.tif"})
+    (tmp_path / "a.tif").write_bytes(b"")
+    refuse("a.tif is not a raster GDAL can read", {"optical": tmp_path / "a.tif"})
+
+
+def test_files_that_refer_to_others_are_refused_whatever_they_are_called(optical, tmp_path):
+    with rasterio.open(optical) as dataset:
+        document = _boundless_vrt_doc(dataset)
+    virtual = tmp_path / "virtual.tif"
+    virtual.write_bytes(document if isinstance(document, bytes) else document.encode())
+    with rasterio.open(virtual) as dataset:
+        assert dataset.driver == "VRT"
+    refuse("virtual.tif only refers to other rasters; convert it", {"optical": virtual})
+    virtual.write_text("<VRTDataset")  # GDAL, which would fail, is not even asked
+    refuse("virtual.tif only refers to other rasters", {"optical": virtual})
+    server = tmp_path / "server.tif"
+    server.write_text(
+        "<GDAL_WMS><Service name='TMS'><ServerUrl>http://localhost:1/${z}/${x}/${y}</ServerUrl>"
+        "</Service><DataWindow><UpperLeftX>0</UpperLeftX><UpperLeftY>9</UpperLeftY><LowerRightX>9"
+        "</LowerRightX><LowerRightY>0</LowerRightY><SizeX>9</SizeX><SizeY>9</SizeY></DataWindow>"
+        "<Projection>EPSG:32632</Projection></GDAL_WMS>"
+    )
+    with rasterio.open(server) as dataset:
+        assert dataset.driver == "WMS"
+    refuse("server.tif only refers to other rasters", {"optical": server})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"crs": None}, "has no CRS to place it by; assign it"),
+        ({"crs": 'LOCAL_CS["site",UNIT["metre",1]]'}, "has no CRS to place it by"),
+        ({"cell": (10, 10)}, "is rotated or not north-up"),
+        ({"cell": (-10, -10)}, "is rotated or not north-up"),
+    ],
+)
+def test_rasters_without_a_north_up_place_are_refused(tmp_path, changes, message):
+    path = write(tmp_path / "a.tif", CLIFF, **changes)
+    refuse(f"a.tif {message}", {"optical": path})
+
+
+def test_rotated_rasters_are_refused(tmp_path):
+    path = write(tmp_path / "a.tif", CLIFF)
+    with rasterio.open(path, "r+") as file:
+        file.transform = rasterio.Affine(10, 1, EAST, 1, -10, NORTH)
+    refuse("a.tif is rotated or not north-up", {"optical": path})
+
+
+def test_complex_rasters_are_refused(tmp_path):
+    path = write(tmp_path / "sar.tif", CLIFF.astype(np.complex64))
+    refuse("sar.tif holds complex numbers; convert them", {"sar": path})
+
+
+@pytest.mark.parametrize(
+    ("crs", "corner", "cell"),
+    [
+        ("EPSG:32632", (EAST + 1500, NORTH), 30),  # begins where the grid ends
+        ("EPSG:32632", (EAST + 2000, NORTH), 17),
+        ("EPSG:32645", (EAST, NORTH), 30),
+        ("EPSG:4326", (-70, -50), 0.001),
+    ],
+)
+def test_rasters_of_another_place_are_refused(optical, tmp_path, crs, corner, cell):
+    dem = write(tmp_path / "dem.tif", CLIFF, crs=crs, corner=corner, cell=cell)
+    message = "dem.tif does not overlap .*optical.tif; give rasters of one place"
+    refuse(message, {"optical": optical, "dem": dem})
+
+
+def test_a_broken_file_is_named_when_it_is_read(optical):
+    whole_file = optical.read_bytes()
+    scene = open_scene({"optical": optical})
+    optical.write_bytes(whole_file[:300] + b"\0" * 10)
+    with pytest.raises(InputError, match="optical.tif cannot be read: ") as error:
+        whole(scene)
+    assert "\n" not in str(error.value)
+    optical.unlink()
+    scene.close()
+    with pytest.raises(InputError, match="optical.tif cannot be read: "):
+        whole(scene)
+
+
+@pytest.mark.parametrize("name", ["282D", "38D", "637U"])
+def test_real_scenes_on_one_grid_are_read_as_they_are(real_data, name):
+    paths = {
+        source: real_data / "scenes/no_glacier" / name / f"{source}.tif"
+        for source in ("optical", "dem", "sar")
+    }
+    scene = open_scene(paths, inputs={"optical": 6, "dem": 2, "sar": 2})
+    assert len(scene.report) == 2  # the grid, the slope, and nothing resampled
+    for source, array in whole(scene).items():
+        stored = read_raster(paths[source]).values
+        assert np.array_equal(array[..., : stored.shape[2]], stored, equal_nan=True)
+
+
+def test_the_light_on_everest_falls_on_the_slopes_of_the_dem(real_data):
+    folder = real_data / "scenes/everest"
+    paths = {"optical": folder / "landsat7_nir.tif", "dem": folder / "dem.tif"}
+    scene = open_scene(paths, inputs={"optical": 1, "dem": 2})
+    assert scene.report[1] == "dem was averaged from 8 m in EPSG:32645."
+    arrays = whole(scene)
+    elevation, slope = np.moveaxis(arrays["dem"], -1, 0)
+    lit = incidence(elevation, 30, azimuth=150, altitude=45)
+    # the DEM has voids of 0 m, which it does not declare: cliffs around them
+    smooth = ~binary_dilation(~(slope < 70), iterations=2)
+
+    def agreement(rows, columns):
+        moved = np.roll(arrays["optical"][..., 0], (rows, columns), (0, 1))
+        return np.corrcoef(lit[smooth], moved[smooth])[0, 1]
+
+    here = agreement(0, 0)
+    assert here > 0.3
+    assert all(here > agreement(*by) for by in ((4, 0), (-4, 0), (0, 4), (0, -4)))

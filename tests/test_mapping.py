@@ -1,0 +1,276 @@
+import json
+import os
+import shutil
+import signal
+import threading
+import time
+
+import geopandas as gpd
+import numpy as np
+import pytest
+import rasterio
+from click.testing import CliRunner
+from conftest import TINY_SIZES
+
+from glavitu import InputError, build_model, load_model, mapping, save_weights, strips
+from glavitu.__main__ import cli
+from glavitu.backend import keras
+from glavitu.files import write_json
+from glavitu.prediction import blend
+from glavitu.scenes import scale, to_dataarray, write_raster
+
+INPUTS = {"optical": 3, "dem": 2}
+SCALING = {"optical": {"low": [0] * 3, "high": [2] * 3}, "dem": {"low": [0, 0], "high": [9, 9]}}
+MAPS = ("glacier.tif", "probability.tif", "confidence.tif")
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    path = tmp_path_factory.mktemp("trained") / "net.weights.h5"
+    keras.utils.set_random_seed(0)
+    model = build_model("glavitu", inputs=INPUTS, patch_size=16, **TINY_SIZES["glavitu"])
+    rng = np.random.default_rng(0)
+    for variable in model.trainable_variables:  # as good as trained: answers differ from 0.5
+        variable.assign(variable + rng.normal(0, 0.05, variable.shape))
+    save_weights(model, path, **TINY_SIZES["glavitu"])
+    write_json(path.with_name("net.json"), {"scaling": SCALING})
+    return path
+
+
+def make_scene(folder, height, width, seed=0):
+    """Write rasters of random values, with no data in a corner; return paths and arrays."""
+    rng = np.random.default_rng(seed)
+    paths, arrays = {}, {}
+    for source, bands in INPUTS.items():
+        values = rng.uniform(0.1, 2, (height, width, bands)).astype(np.float32)
+        if source == "optical":
+            values[:4, :7] = np.nan
+        arrays[source], paths[source] = values, folder / f"{source}.tif"
+        transform = (30, 0, 500_000, 0, -30, 5_000_000)
+        array = to_dataarray(values.transpose(2, 0, 1), transform, "EPSG:32632", nodata=np.nan)
+        write_raster(paths[source], array)
+    return paths, arrays
+
+
+@pytest.fixture
+def scene(tmp_path):
+    return make_scene(tmp_path / "scene", 70, 45)
+
+
+def read(path):
+    with rasterio.open(path) as file:
+        return file.read(1)
+
+
+def test_a_streamed_map_equals_the_blending_of_the_whole_scene(weights, scene, tmp_path):
+    paths, arrays = scene
+    mapping.map_scene(weights, paths, tmp_path / "out", batch_size=4)
+    scaled = {source: scale(array, **SCALING[source]) for source, array in arrays.items()}
+    model = load_model(weights)
+
+    def predict(windows):
+        cut = {
+            s: np.stack([a[r : r + 16, c : c + 16] for r, c in windows]) for s, a in scaled.items()
+        }
+        return model.predict_on_batch(cut)["output"]
+
+    expected = blend(predict, (70, 45), 16, 8, 4)[..., 1]
+    expected[:4, :7] = np.nan
+    found = read(tmp_path / "out" / "probability.tif")
+    assert np.allclose(found, expected, atol=1e-5, equal_nan=True)
+    assert 0.05 < (found > 0.5).mean() < 0.95  # or the comparison of classes would be empty
+    classes = read(tmp_path / "out" / "glacier.tif")
+    assert (classes[:4, :7] == 255).all() and np.isnan(found[:4, :7]).all()
+    assert np.array_equal(classes == 1, np.nan_to_num(found) > 0.5)
+    sure = read(tmp_path / "out" / "confidence.tif")
+    assert np.allclose(sure, np.maximum(found, 1 - found), atol=1e-5, equal_nan=True)
+
+
+def test_narrow_chunks_of_a_strip_give_the_same_map(weights, scene, tmp_path, monkeypatch):
+    paths, _ = scene
+    mapping.map_scene(weights, paths, tmp_path / "whole", batch_size=1)
+    monkeypatch.setattr(strips, "CHUNK", 32)
+    mapping.map_scene(weights, paths, tmp_path / "chunks", batch_size=1)
+    assert np.array_equal(
+        *(read(tmp_path / n / "probability.tif") for n in ("whole", "chunks")), equal_nan=True
+    )
+
+
+@pytest.mark.parametrize("stop", [1, 4, 7])
+def test_a_map_cut_off_goes_on_and_ends_the_same(weights, scene, tmp_path, monkeypatch, stop):
+    paths, _ = scene
+    mapping.map_scene(weights, paths, tmp_path / "whole")
+    original, asked = mapping.predict_strip, []
+
+    def interrupted(job, row):
+        asked.append(row)
+        if len(asked) > stop:
+            raise KeyboardInterrupt
+        return original(job, row)
+
+    monkeypatch.setattr(mapping, "predict_strip", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        mapping.map_scene(weights, paths, tmp_path / "cut")
+    assert not list((tmp_path / "cut").glob("*.tif"))
+    with open(tmp_path / "cut" / ".part-probability.f32", "ab") as file:
+        file.write(b"half a row")
+    asked.clear()
+    monkeypatch.setattr(mapping, "predict_strip", lambda *a: asked.append(a) or original(*a))
+    mapping.map_scene(weights, paths, tmp_path / "cut")
+    assert 0 < len(asked) <= 8 - stop + 2  # of 8 rows of windows, up to two again for the overlap
+    for name in MAPS:
+        a, b = (read(tmp_path / folder / name) for folder in ("whole", "cut"))
+        assert np.array_equal(a, b, equal_nan=name != "glacier.tif")
+    assert not list((tmp_path / "cut").glob(".part*"))
+
+
+def test_a_scene_smaller_than_a_window_is_mapped(weights, tmp_path):
+    paths, _ = make_scene(tmp_path / "scene", 9, 12)
+    mapping.map_scene(weights, paths, tmp_path / "out")
+    assert np.isfinite(read(tmp_path / "out" / "probability.tif")).sum() == 9 * 12 - 4 * 7
+
+
+def test_factors_bring_values_to_the_units_of_training(weights, scene, tmp_path):
+    paths, arrays = scene
+    mapping.map_scene(weights, paths, tmp_path / "plain")
+    values = to_dataarray(
+        np.nan_to_num(arrays["optical"] * 1000, nan=-1).transpose(2, 0, 1).round().astype("i2"),
+        (30, 0, 500_000, 0, -30, 5_000_000),
+        "EPSG:32632",
+        nodata=-1,
+    )
+    write_raster(tmp_path / "integers.tif", values)
+    changed = paths | {"optical": tmp_path / "integers.tif"}
+    mapping.map_scene(weights, changed, tmp_path / "factor", factors={"optical": 0.001})
+    a, b = (read(tmp_path / name / "probability.tif") for name in ("plain", "factor"))
+    assert np.allclose(a, b, atol=0.05, equal_nan=True)
+    with pytest.raises(InputError, match="factor 2 of 'sar', expected a positive number for one"):
+        mapping.map_scene(weights, paths, tmp_path / "none", factors={"sar": 2})
+
+
+def test_own_scaling_does_not_know_units(weights, scene, tmp_path):
+    paths, arrays = scene
+    maps = []
+    for factor in (1, 40):
+        values = (arrays["dem"] * factor).transpose(2, 0, 1)
+        place = (30, 0, 500_000, 0, -30, 5_000_000)
+        write_raster(tmp_path / f"{factor}.tif", to_dataarray(values, place, "EPSG:32632"))
+        changed = paths | {"dem": tmp_path / f"{factor}.tif"}
+        mapping.map_scene(weights, changed, tmp_path / f"m{factor}", own_scaling=True)
+        maps.append(read(tmp_path / f"m{factor}" / "probability.tif"))
+    assert np.allclose(*maps, atol=1e-3, equal_nan=True)
+
+
+def test_a_finished_map_is_kept_and_another_refused_unless_overwritten(weights, scene, tmp_path):
+    paths, _ = scene
+    out = tmp_path / "out"
+    first = mapping.map_scene(weights, paths, out)
+    before = (out / "glacier.tif").stat().st_mtime_ns
+    assert mapping.map_scene(weights, paths, out)["outlines"] == first["outlines"]
+    with pytest.raises(InputError, match="has a map of other rasters or settings"):
+        mapping.map_scene(weights, paths, out, stride=4)
+    assert (out / "glacier.tif").stat().st_mtime_ns == before
+    mapping.map_scene(weights, paths, out, stride=4, overwrite=True)
+    assert json.loads((out / "map.json").read_text())["recipe"]["stride"] == 4
+
+
+def test_symmetries_and_dropout_change_the_map_and_are_the_same_again(weights, scene, tmp_path):
+    paths, _ = scene
+    plain = mapping.map_scene(weights, paths, tmp_path / "plain")
+    assert plain["temperature"] is None
+    for options in ({"symmetries": True}, {"dropout_samples": 2}):
+        maps = []
+        for again in ("a", "b"):
+            mapping.map_scene(weights, paths, tmp_path / again, overwrite=True, **options)
+            maps.append(read(tmp_path / again / "probability.tif"))
+            shutil.rmtree(tmp_path / again)
+        assert np.array_equal(*maps, equal_nan=True)
+        difference = np.nanmax(np.abs(maps[0] - read(tmp_path / "plain" / "probability.tif")))
+        assert 1e-5 < difference < 0.9
+
+
+def test_symmetries_of_a_turned_scene_turn_the_map(weights, tmp_path):
+    patches = {
+        s: np.random.default_rng(0).random((2, 16, 16, b)).astype("f4") for s, b in INPUTS.items()
+    }
+    model = load_model(weights)
+    job = strips.Job("", {}, INPUTS, None, SCALING, 16, 8, 2, True, 0)
+    straight = strips._ask(model, patches, job, 0)
+    turned = strips._ask(model, {s: strips._turn(a, True, 1) for s, a in patches.items()}, job, 0)
+    assert np.allclose(strips._turn_back(turned, True, 1), straight, atol=1e-5)
+
+
+def test_the_outputs_open_with_other_software(weights, scene, tmp_path):
+    paths, _ = scene
+    found = mapping.map_scene(weights, paths, tmp_path / "out", min_area=0, date="2020-08-01")
+    for name in MAPS:
+        with rasterio.open(tmp_path / "out" / name) as file:
+            assert file.crs.to_epsg() == 32632 and file.transform[:6] == (30, 0, 5e5, 0, -30, 5e6)
+            assert file.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
+    outlines = gpd.read_file(tmp_path / "out" / "outlines.gpkg")
+    assert len(outlines) == found["outlines"] > 0
+    pixels = (read(tmp_path / "out" / "glacier.tif") == 1).sum()
+    assert outlines.area.sum() == pytest.approx(pixels * 900)
+    assert found["area_km2"] == pytest.approx(pixels * 900e-6, rel=2e-3)
+    assert set(outlines["date"].astype(str)) == {"2020-08-01"} and set(outlines["model"]) == {
+        "glavitu"
+    }
+    assert (tmp_path / "out" / "quicklook.png").stat().st_size > 5000
+
+
+def test_a_map_agrees_with_its_own_outlines(weights, scene, tmp_path):
+    paths, _ = scene
+    mapping.map_scene(weights, paths, tmp_path / "a", min_area=0)
+    reference = tmp_path / "a" / "outlines.gpkg"
+    found = mapping.map_scene(weights, paths, tmp_path / "b", min_area=0, reference=reference)
+    assert found["comparison"]["iou"] == pytest.approx(1)
+    assert (tmp_path / "b" / "comparison.csv").exists()
+
+
+def test_the_command_line_maps_and_refuses_in_one_line(weights, scene, tmp_path):
+    paths, _ = scene
+    base = ["map", "--weights", str(weights), "-o", str(tmp_path / "out")]
+    result = CliRunner().invoke(cli, [*base, "--optical", str(paths["optical"])])
+    assert isinstance(result.exception, InputError) and "dem" in str(result.exception)
+    result = CliRunner().invoke(cli, [*base, "-m", "setr", "--optical", "x"])
+    assert "holds glavitu, not setr" in str(result.exception)
+    sources = [f"--{source}={path}" for source, path in paths.items()]
+    result = CliRunner().invoke(cli, [*base, "-m", "glavitu", *sources])
+    assert result.exit_code == 0 and "outlines" in result.output, result.exception
+
+
+def test_weights_without_a_record_are_refused(weights, scene, tmp_path):
+    lone = shutil.copy(weights, tmp_path / "lone.weights.h5")
+    with pytest.raises(InputError, match=r"lacks lone\.json; map needs"):
+        mapping.map_scene(lone, scene[0], tmp_path / "out")
+    write_json(tmp_path / "lone.json", {"scaling": {"optical": SCALING["optical"]}})
+    with pytest.raises(InputError, match="does not say how 'dem' was scaled"):
+        mapping.map_scene(lone, scene[0], tmp_path / "out")
+    with pytest.raises(InputError, match="no weights at"):
+        mapping.map_scene(tmp_path / "none.weights.h5", scene[0], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_cluster_gives_the_same_map_also_when_a_worker_dies(weights, tmp_path):
+    distributed = pytest.importorskip("distributed")
+    paths, _ = make_scene(tmp_path / "scene", 400, 45)
+    mapping.map_scene(weights, paths, tmp_path / "local")
+    killed = []
+
+    def kill_a_worker(cluster):
+        raw = tmp_path / "cluster" / ".part-probability.f32"
+        while not (raw.exists() and raw.stat().st_size):
+            time.sleep(0.001)
+        killed.append(next(iter(cluster.workers.values())).pid)
+        os.kill(killed[0], signal.SIGKILL)
+
+    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
+    with distributed.LocalCluster(**options) as cluster:
+        killer = threading.Thread(target=kill_a_worker, args=[cluster])
+        killer.start()
+        mapping.map_scene(weights, paths, tmp_path / "cluster", scheduler=cluster.scheduler_address)
+        killer.join()
+    assert killed
+    for name in MAPS:
+        a, b = (read(tmp_path / folder / name) for folder in ("local", "cluster"))
+        assert np.array_equal(a, b, equal_nan=name != "glacier.tif")
