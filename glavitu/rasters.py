@@ -1,0 +1,269 @@
+"""What lies where: headers of rasters, and how each is brought to a scene's grid."""
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import rasterio
+from pyproj import CRS, Geod, Transformer
+from pyproj.exceptions import ProjError
+from rasterio.enums import ColorInterp, MaskFlags, Resampling
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.transform import array_bounds
+from rasterio.vrt import WarpedVRT
+
+from glavitu.errors import InputError
+
+# GDAL drivers whose files only say where the pixels are: other files, or servers.
+INDIRECT = {"VRT", "DERIVED", "GTI", "STACIT", "STACTA", "HTTP", "WCS", "WMS", "WMTS", "OGCAPI"}
+INDIRECT |= {"DAAS", "EEDAI", "NGW", "PLMOSAIC"}
+MUCH_FINER = 2  # pixels of a source along one of the grid, from which they are averaged
+TOLERANCE = 1e-9  # of the positions GDAL interpolates, in pixels; 0 stops rasterio
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Where the pixels of a raster lie."""
+
+    crs: rasterio.crs.CRS
+    transform: rasterio.Affine
+    shape: tuple
+
+    @property
+    def bounds(self):
+        return array_bounds(*self.shape, self.transform)
+
+    def __str__(self):
+        return f"{self.shape[0]} x {self.shape[1]} pixels of {self.spacing}"
+
+    @property
+    def spacing(self):
+        """Size of the pixels and CRS in words."""
+        sides = dict.fromkeys(f"{side:g}" for side in (self.transform.a, -self.transform.e))
+        unit = "degrees" if self.crs.is_geographic else self.crs.linear_units
+        return f"{' x '.join(sides)} {'m' if unit == 'metre' else unit} in {_crs_name(self.crs)}"
+
+
+@dataclass(frozen=True)
+class Raster:
+    """What the header of a file says; `alpha` is the number of a band marked as such, or None."""
+
+    path: str
+    grid: Grid
+    bands: int
+    alpha: int | None
+
+
+@dataclass(frozen=True)
+class Layer:
+    """How a raster comes to the scene's grid.
+
+    `method` is None where its pixels are those of the grid, from `offset` (row, column) on.
+    """
+
+    raster: Raster
+    slope: bool
+    method: Resampling | None
+    offset: tuple = (0, 0)
+
+    @property
+    def bands(self):
+        return self.raster.bands + self.slope
+
+    def extent(self, grid):
+        """First row and column on the grid, and size, of what `open` returns."""
+        return self.offset, (grid if self.method else self.raster.grid).shape
+
+    def open(self, grid):
+        dataset = rasterio.open(self.raster.path, sharing=False)
+        if self.method is None:
+            return dataset
+        nodata, flags = dataset.nodata, dataset.mask_flag_enums[0]
+        if MaskFlags.all_valid in flags and np.dtype(dataset.dtypes[0]).kind == "f":
+            nodata = np.nan  # else one such pixel would blank those around it
+        return WarpedVRT(
+            dataset,
+            crs=grid.crs,
+            transform=grid.transform,
+            height=grid.shape[0],
+            width=grid.shape[1],
+            resampling=self.method,
+            tolerance=TOLERANCE,
+            src_nodata=nodata,
+            nodata=np.nan,
+            dtype="float32",
+            UNIFIED_SRC_NODATA="NO",  # a pixel may lack one band alone
+            XSCALE=1,  # GDAL's guess of either depends on the window
+            YSCALE=1,
+        )
+
+    def report(self, source):
+        if self.method:
+            how = "averaged" if self.method == Resampling.average else "interpolated bilinearly"
+            yield f"{source} was {how} from {self.raster.grid.spacing}."
+        if self.slope:
+            yield f"The slope was computed from the elevation of {source} on the grid."
+
+
+def inspect(path):
+    """Read the header of a raster and refuse what cannot be used."""
+    if "://" in str(path) or str(path).startswith("/vsi"):
+        raise InputError(f"{path} is not a local file; download it first")
+    path = Path(path).resolve()
+    if not path.is_file():
+        raise InputError(f"no raster at {path}")
+    indirect = f"{path} only refers to other rasters; convert it to a GeoTIFF"
+    try:
+        with open(path, "rb") as file:
+            # GDAL would follow its references already when it opens it.
+            if b"<VRTDataset" in file.read(1024):
+                raise InputError(indirect)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            with rasterio.open(path, sharing=False) as dataset:
+                if dataset.driver in INDIRECT:
+                    raise InputError(indirect)
+                return _header(path, dataset)
+    except (OSError, RasterioError) as error:
+        raise InputError(f"{path} is not a raster GDAL can read: {first_line(error)}") from None
+
+
+def _header(path, dataset):
+    if not dataset.count or not all(dataset.shape):
+        raise InputError(f"{path} has no pixels of its own; convert one of its parts to a GeoTIFF")
+    if any("complex" in dtype for dtype in dataset.dtypes):
+        raise InputError(f"{path} holds complex numbers; convert them, as to backscatter in dB")
+    crs, transform = dataset.crs, dataset.transform
+    if not crs or not (crs.is_geographic or crs.is_projected):
+        raise InputError(
+            f"{path} has no CRS to place it by; assign it, as with gdal_edit.py -a_srs"
+        )
+    if transform.b or transform.d or transform.a <= 0 or transform.e >= 0:
+        raise InputError(
+            f"{path} is rotated or not north-up ({tuple(transform)[:6]}); warp it first"
+        )
+    bands = zip(dataset.indexes, dataset.colorinterp, strict=True)
+    alpha = next((band for band, meaning in bands if meaning == ColorInterp.alpha), None)
+    return Raster(str(path), Grid(crs, transform, dataset.shape), dataset.count, alpha)
+
+
+def check_sources(rasters, inputs):
+    """Refuse rasters that are not the sources and bands a network wants."""
+    if not rasters:
+        raise InputError("a scene needs at least one raster")
+    if inputs is None:
+        return
+    for source in inputs:
+        if source not in rasters:
+            raise InputError(f"no raster of {source!r} was given; expected {listed(inputs)}")
+    for source, raster in rasters.items():
+        if source not in inputs:
+            raise InputError(f"{raster.path}: {source!r} is not used; expected {listed(inputs)}")
+        if raster.bands != inputs[source] and not _lacks_slope(source, raster, inputs[source]):
+            raise InputError(
+                f"{raster.path}: {source!r} has {raster.bands} band(s), expected {inputs[source]}"
+            )
+
+
+def _lacks_slope(source, raster, bands):
+    return source == "dem" and raster.bands == 1 and bands == 2
+
+
+def plan(source, raster, reference, bands):
+    """Choose how a raster comes to the grid of the raster `reference`."""
+    slope = _lacks_slope(source, raster, bands)
+    offset = _offset(raster.grid, reference.grid)
+    if not _meet(reference.grid, raster.grid):
+        raise InputError(
+            f"{raster.path} does not overlap {reference.path}; give rasters of one place"
+        )
+    if offset is not None:
+        return Layer(raster, slope, None, offset)
+    if raster.alpha:
+        raise InputError(
+            f"band {raster.alpha} of {raster.path} is marked as transparency, so that it cannot be "
+            f"resampled; drop it, or mark it as data: gdal_edit.py -colorinterp_{raster.alpha} gray"
+        )
+    finer = _pixels_per_pixel(raster, reference.grid) >= MUCH_FINER
+    return Layer(raster, slope, Resampling.average if finer else Resampling.bilinear)
+
+
+def _offset(inner, grid):
+    """Row and column of the grid where `inner` begins, None where their pixels differ."""
+    corners = np.array([(0, 0), grid.shape])
+    rows, columns = corners.T
+    shifts = corners - _rows_and_columns(inner, *_coordinates(grid, rows, columns))
+    whole = shifts[0].round()
+    if inner.crs != grid.crs or np.abs(shifts - whole).max() > 0.01:
+        return None
+    return tuple(whole.astype(int).tolist())
+
+
+def _meet(one, other):
+    """Whether the extent of one grid, in the CRS of the other, meets the other's."""
+    to_other = _transformer(one.crs, other.crs)
+    try:
+        left, bottom, right, top = to_other.transform_bounds(*one.bounds)
+    except ProjError:
+        return False
+    west, south, east, north = other.bounds
+    sides = west < right, left < east
+    across = any(sides) if left > right else all(sides)  # the former over the antimeridian
+    return across and south < top and bottom < north
+
+
+def _pixels_per_pixel(raster, grid):
+    """Pixels of a raster along one pixel in the middle of the grid."""
+    steps = np.array([(0, 0), (1, 0), (0, 1)]) + np.array(grid.shape) // 2
+    x, y = _transformer(grid.crs, raster.grid.crs).transform(*_coordinates(grid, *steps.T))
+    if not np.isfinite((x, y)).all():
+        raise InputError(f"{raster.path} cannot be brought to {_crs_name(grid.crs)}; warp it first")
+    corners = _rows_and_columns(raster.grid, x, y)
+    return abs(np.linalg.det(corners[1:] - corners[0])) ** 0.5
+
+
+def cell_sizes(grid):
+    """Height and width in metres, on the ellipsoid, of the middle pixel of each row: (2, rows)."""
+    rows, middle = np.arange(grid.shape[0]) + 0.5, np.full(grid.shape[0], grid.shape[1] / 2)
+    to_degrees = _transformer(grid.crs, "EPSG:4326")
+
+    def length(down, right):
+        ends = (
+            to_degrees.transform(*_coordinates(grid, rows + half * down, middle + half * right))
+            for half in (-0.5, 0.5)
+        )
+        return Geod(ellps="WGS84").inv(*next(ends), *next(ends))[2]
+
+    return np.stack([length(1, 0), length(0, 1)])
+
+
+def _coordinates(grid, rows, columns):
+    """Coordinates x, y of rows and columns, counted from the corner of the grid."""
+    a, _, c, _, e, f = grid.transform[:6]
+    return c + a * columns, f + e * rows
+
+
+def _rows_and_columns(grid, x, y):
+    """Row and column (n, 2) of coordinates."""
+    a, _, c, _, e, f = grid.transform[:6]
+    return np.stack([(y - f) / e, (x - c) / a], axis=-1)
+
+
+def _transformer(crs, to):
+    wkt = [each if isinstance(each, str) else each.to_wkt() for each in (crs, to)]
+    return Transformer.from_crs(*wkt, always_xy=True)
+
+
+def _crs_name(crs):
+    return ":".join(crs.to_authority() or ()) or CRS.from_wkt(crs.to_wkt()).name
+
+
+def listed(names):
+    """Return names in one line."""
+    return ", ".join(map(repr, names))
+
+
+def first_line(error):
+    """Return an error in one line."""
+    return " ".join(str(error).split())
