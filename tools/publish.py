@@ -33,7 +33,8 @@ def store_study(run, folder, readme):
     """Copy tables and pictures of a run and say below each table where it comes from."""
     record = json.loads((run / "results.json").read_text(encoding="utf-8"))
     where = folder.relative_to(ROOT).as_posix()
-    for path in [*run.glob("figures/*.png"), run / "results.csv", run / "results.json"]:
+    pictures = [*run.glob("figures/*.png"), *run.glob("map/*.png")]
+    for path in [*pictures, run / "results.csv", run / "results.json"]:
         if path.suffix != ".png" or f"({where}/{path.name})" in readme:
             shutil.copy(path, folder / path.name)
     tables = {path.stem: path.read_text(encoding="utf-8") for path in run.glob("tables/*.md")}
