@@ -40,7 +40,7 @@ def write_maps(raw, scene, out, record, reference):
         },
     )
     write_outlines(outlines, out / "outlines.gpkg")
-    _draw(scene, out, outlines)
+    _draw(scene, out, outlines, reference)
     found = {"outlines": len(outlines), "area_km2": float(outlines["area_km2"].sum())}
     if reference is not None:
         within = valid_extent(out / "glacier.tif")
@@ -78,7 +78,7 @@ def _write_raster(raw, scene, path, convert, dtype, nodata):
             plain.unlink(missing_ok=True)
 
 
-def _draw(scene, out, outlines):
+def _draw(scene, out, outlines, reference):
     """Draw the quick look: every few rows and columns of a large scene."""
     step = -(-max(scene.shape) // PICTURE)
     height, width = scene.shape
@@ -87,9 +87,10 @@ def _draw(scene, out, outlines):
     with rasterio.open(out / "probability.tif") as file:
         probability = file.read(1, out_shape=(len(rows), len(rows[0])))
     left, bottom, right, top = rasterio.transform.array_bounds(height, width, scene.transform)
-    axes = plot_quicklook(
-        stretch(np.stack(rows)), probability, outlines, extent=(left, right, bottom, top)
-    )
+    if reference is not None:
+        reference = reference.to_crs(outlines.crs)
+    extent = left, right, bottom, top
+    axes = plot_quicklook(stretch(np.stack(rows)), probability, outlines, reference, extent)
     with replacing(out / "quicklook.png") as part:
         axes[0].figure.savefig(part, dpi=110, format="png")
     plt.close(axes[0].figure)

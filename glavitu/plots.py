@@ -8,12 +8,14 @@ import numpy as np
 from matplotlib.colors import to_rgb
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch as Swatch
+from matplotlib.patheffects import Normal, Stroke
 
 from glavitu.charts import style, tidy
 from glavitu.evaluation import read_prediction
 from glavitu.results import title
+from glavitu.tiles import UNLABELLED
 
-TRUTH, MAPPED, MISS, FALSE_ALARM = "#FFFF00", "#00FFFF", "#E69F00", "#CC3311"
+TRUTH, MAPPED, MISS, FALSE_ALARM = "#FFFF00", "#FF00FF", "#E69F00", "#CC3311"
 NO_LABEL = "#BBBBBB"
 
 
@@ -131,7 +133,9 @@ def plot_maps(tile, predictions, axes=None):
         ax.set_title(title(method))
     lines = {"true outline": TRUTH, "mapped outline": MAPPED}
     handles = [Line2D([], [], color=colour, label=label) for label, colour in lines.items()]
-    swatches = {"missed": MISS, "false alarm": FALSE_ALARM, "no label": NO_LABEL}
+    swatches = {"missed": MISS, "false alarm": FALSE_ALARM}
+    if (truth == UNLABELLED).any():
+        swatches["no label"] = NO_LABEL
     handles += [Swatch(color=colour, label=label) for label, colour in swatches.items()]
     legend = {"loc": "outside lower center", "ncols": len(handles), "frameon": False}
     axes[0].figure.legend(handles=handles, **legend)
@@ -210,8 +214,13 @@ def _scale_bar(ax, tile):
     pixel = abs(float(tile["x"][1] - tile["x"][0]))
     kilometres = max(1, round(tile.sizes["x"] * pixel / 5000))
     height = 0.05 * tile.sizes["y"]
-    ax.plot([height, height + kilometres * 1000 / pixel], [height, height], color="white", lw=3)
-    ax.text(height, 1.6 * height, f"{kilometres} km", color="white", va="top", fontsize="small")
+    ends = [height, height + kilometres * 1000 / pixel]
+    dark = [Stroke(linewidth=5, foreground="black"), Normal()]
+    ax.plot(ends, [height, height], color="white", lw=3, path_effects=dark)
+    label = f"{kilometres} km"
+    dark = [Stroke(linewidth=2, foreground="black"), Normal()]
+    style = {"color": "white", "va": "top", "fontsize": "small", "path_effects": dark}
+    ax.text(height, 1.6 * height, label, **style)
 
 
 def _bare(axes):
@@ -220,8 +229,8 @@ def _bare(axes):
     return axes
 
 
-def plot_quicklook(image, probability, outlines=None, extent=None, axes=None):
-    """Draw a scene in false colour with mapped outlines, and the probability of glacier.
+def plot_quicklook(image, probability, outlines, reference=None, extent=None, axes=None):
+    """Draw a scene in false colour with outlines, and the probability of glacier.
 
     Parameters
     ----------
@@ -229,20 +238,23 @@ def plot_quicklook(image, probability, outlines=None, extent=None, axes=None):
         RGB (y, x, 3), as of `stretch`.
     probability : numpy.ndarray
         (y, x), NaN without data.
-    outlines : geopandas.GeoDataFrame, optional
-        In the CRS of `extent`.
+    outlines, reference : geopandas.GeoDataFrame
+        What was mapped and, if there is any, what it is compared with; in the CRS of `extent`.
     extent : (float, float, float, float), optional
         Left, right, bottom and top of the picture, in units of the CRS.
     """
     if axes is None:
         _, axes = plt.subplots(1, 2, figsize=(11, 5), layout="constrained")
     axes[0].imshow(image, extent=extent)
-    axes[0].set_title("false colour, mapped outlines")
-    if outlines is not None and len(outlines):
-        outlines.boundary.plot(ax=axes[0], color=TRUTH, lw=0.8, aspect=None)
-    axes[1].set_facecolor(NO_LABEL)
+    drawn = {"mapped outlines": (outlines, MAPPED), "reference": (reference, TRUTH)}
+    drawn = {label: pair for label, pair in drawn.items() if pair[0] is not None and len(pair[0])}
+    for frame, colour in reversed(drawn.values()):
+        frame.boundary.plot(ax=axes[0], color=colour, lw=0.8, aspect=None)
+    handles = [Line2D([], [], color=colour, label=label) for label, (_, colour) in drawn.items()]
+    axes[0].legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, 0), ncols=2)
+    axes[0].set(title="false colour", xlim=extent and extent[:2], ylim=extent and extent[2:])
     shown = axes[1].imshow(probability, extent=extent, cmap="cividis", vmin=0, vmax=1)
-    axes[1].set_title("probability of glacier (grey: no data)")
-    axes[1].figure.colorbar(shown, ax=axes[1], shrink=0.8)
+    axes[1].set_title("white: no data")
+    axes[1].figure.colorbar(shown, ax=axes[1], shrink=0.8, label="probability of glacier")
     axes[0].set(xlabel="", ylabel="")  # geopandas names the axes of the CRS
     return _bare(axes)

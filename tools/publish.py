@@ -4,6 +4,8 @@
     ./run_all.sh extended && python tools/publish.py runs/extended figures/extended
     python -m benchmarks parity && python tools/publish.py runs/benchmarks figures
 
+and so on for a study of own data, and for every benchmark.
+
 A table in the README stands between `<!-- begin PATH -->` and `<!-- end PATH -->` and equals the
 file at PATH; a test compares the two. No number is typed in. Of the pictures, those that the README
 shows are stored.
@@ -63,20 +65,21 @@ def _training_logs(record):
             "published: best validation IoU": iou,
             "published: epochs": epochs,
             "demo: best validation IoU": ours[name]["best validation IoU"],
-            "demo: epochs": ours[name]["epochs"],
+            "demo: epochs": int(ours[name]["epochs"]),
         }
         for name, (iou, epochs) in PUBLISHED_LOGS.items()
     ]
     return pd.DataFrame(rows)
 
 
-def store_parity(benchmarks, folder):
-    """Copy the table of differences to the published networks."""
-    origin = json.loads((benchmarks / "parity.json").read_text(encoding="utf-8"))["provenance"]
-    versions = ", ".join(f"{k} {v}" for k, v in origin["versions"].items())
-    caption = f"\nMeasured at commit {origin['commit']}, {origin['time'][:10]}, {versions}.\n"
-    table = (benchmarks / "parity.md").read_text(encoding="utf-8")
-    (folder / "parity.md").write_text(table + caption, encoding="utf-8")
+def store_benchmarks(benchmarks, folder):
+    """Copy the tables of benchmarks, and say below each where it comes from."""
+    for path in benchmarks.glob("*.json"):
+        origin = json.loads(path.read_text(encoding="utf-8"))["provenance"]
+        versions = ", ".join(f"{k} {v}" for k, v in origin["versions"].items())
+        caption = f"\nMeasured at commit {origin['commit']}, {origin['time'][:10]}, {versions}.\n"
+        table = path.with_suffix(".md").read_text(encoding="utf-8")
+        (folder / f"{path.stem}.md").write_text(table + caption, encoding="utf-8")
 
 
 def renew(readme, root=ROOT):
@@ -93,8 +96,8 @@ if __name__ == "__main__":
     source, target = Path(sys.argv[1]), ROOT / sys.argv[2]
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     target.mkdir(parents=True, exist_ok=True)
-    if (source / "parity.json").exists():
-        store_parity(source, target)
-    else:
+    if (source / "results.json").exists():
         store_study(source, target, text)
+    else:
+        store_benchmarks(source, target)
     (ROOT / "README.md").write_text(renew(text), encoding="utf-8")
