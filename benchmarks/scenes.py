@@ -9,6 +9,7 @@ the DEM have them there. Writes `runs/benchmarks/scenes.json`, `scenes.md` and t
 """
 
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -27,11 +28,12 @@ def make_landsat_like(demo, out):
 
     table = pd.read_csv(demo / "tiles.csv")
     for tile, path in zip(table["tile"], table["optical"], strict=True):
-        optical = read_raster(demo / path)
+        optical = read_raster(demo / path).transpose("band", "y", "x")
         write_raster(out / "rgb" / f"{tile}.tif", optical.isel(band=[2, 1, 0]))
         write_raster(out / "nir" / f"{tile}.tif", optical.isel(band=[3]))
         for source in ("dem", "groundtruth"):
-            write_raster(out / source / f"{tile}.tif", read_raster(demo / source / f"{tile}.tif"))
+            (out / source).mkdir(exist_ok=True)
+            shutil.copy(demo / source / f"{tile}.tif", out / source / f"{tile}.tif")
     for source in ("rgb", "nir", "dem", "groundtruth"):
         table[source] = [f"{source}/{tile}.tif" for tile in table["tile"]]
     with replacing(out / "tiles.csv") as part:
