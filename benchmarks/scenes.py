@@ -29,6 +29,7 @@ def make_landsat_like(demo, out):
     table = pd.read_csv(demo / "tiles.csv")
     for tile, path in zip(table["tile"], table["optical"], strict=True):
         optical = read_raster(demo / path).transpose("band", "y", "x")
+        optical.attrs.pop("long_name", None)  # of six bands
         write_raster(out / "rgb" / f"{tile}.tif", optical.isel(band=[2, 1, 0]))
         write_raster(out / "nir" / f"{tile}.tif", optical.isel(band=[3]))
         for source in ("dem", "groundtruth"):

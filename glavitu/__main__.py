@@ -156,7 +156,7 @@ def map_(architecture, weights, optical, dem, sar, source, factor, **options):
     if built and architecture not in (None, built["architecture"]):
         raise InputError(f"{weights} holds {built['architecture']}, not {architecture}")
     found = map_scene(weights, {k: v for k, v in paths.items() if v}, **options)
-    for line in found["grid"]:
+    for line in found["grid"] + found["remarks"]:
         click.echo(line)
     click.echo(f"{found['outlines']} outlines, {found['area_km2']:.2f} km2, in {options['out']}")
     for key, value in found.get("comparison", {}).items():
@@ -188,7 +188,7 @@ def compile_(csv, directory, patch_size):
 @click.argument("directory")
 @click.option("--tile-size", default=256, show_default=True, help="Pixels of 30 m.")
 @click.option(
-    "--tiles-per-region", default=6, show_default=True, help="Of NZ and SVAL only those that test."
+    "--tiles-per-region", default=9, show_default=True, help="Of NZ and SVAL only those that test."
 )
 @click.option("--regions", help="Comma-separated, such as ALP,HMA; all eleven by default.")
 @click.option("--seed", default=0, show_default=True)

@@ -16,6 +16,8 @@ STYLES = {
     "deeplabv3plus": ("#0072B2", "v"),
     "segformer": ("#CC79A7", "P"),
     band_ratio.NAME: ("#444444", "x"),
+    "before": ("#E69F00", "s"),
+    "after": ("#0072B2", "o"),
 }
 
 

@@ -32,7 +32,7 @@ def make_demo_data(
     directory,
     *,
     tile_size=256,
-    tiles_per_region=6,
+    tiles_per_region=9,
     regions=None,
     seed=0,
     outline_error=0.0,

@@ -10,10 +10,14 @@ import json
 import time
 from pathlib import Path
 
+import geopandas as gpd
 import numpy as np
 import rasterio
+from rasterio.transform import array_bounds
+from shapely import box
 
-from glavitu.agreement import read_outlines
+from glavitu import units
+from glavitu.agreement import compare_outlines, read_outlines
 from glavitu.calibration import read_calibration
 from glavitu.errors import InputError
 from glavitu.files import read_json, write_json
@@ -24,6 +28,7 @@ from glavitu.provenance import fingerprint, provenance
 from glavitu.strips import Job, predict_strip, scene_starts
 from glavitu.weights import read_built
 
+OUTPUTS = ("glacier.tif", "probability.tif", "confidence.tif", "outlines.gpkg", "quicklook.png")
 CACHE = 128  # of GDAL, in MB; its own choice is a share of the machine's memory
 
 
@@ -99,15 +104,20 @@ def map_scene(
     InputError
         For weights without a record, rasters that do not fit, or a folder with another scene's map.
     """
-    weights, out = Path(weights).absolute(), Path(out)
+    weights, out = Path(weights).absolute(), Path(out).absolute()
     built, scaling = read_trained(weights)
     size = built["patch_size"]
     stride = min(stride or size // 2, size)
+    given = [] if reference is None else [Path(reference).absolute()]
     if reference is not None:
-        reference = read_outlines(reference)  # one that cannot be read shows before the work
-    paths = {source: str(Path(path).absolute()) for source, path in paths.items()}
+        reference = read_outlines(reference)
+    files = {source: Path(path).absolute() for source, path in paths.items()}
+    _check_outputs(out, [*files.values(), weights, *given])
+    paths = {source: str(path) for source, path in files.items()}
     with open_scene(paths, inputs=built["inputs"], grid=grid) as scene:
-        scaling = _own_scaling(scene) if own_scaling else _in_units(scaling, factors or {})
+        scaling = (
+            units.own_scaling(scene) if own_scaling else units.in_units(scaling, factors or {})
+        )
     job = Job(
         str(weights),
         paths,
@@ -131,9 +141,16 @@ def map_scene(
         }
         if (done := _finished(out, recipe, overwrite)) is not None:
             return done
+        if reference is not None:
+            frame = box(*array_bounds(*scene.shape, scene.transform))
+            frame = gpd.GeoDataFrame(geometry=[frame], crs=scene.crs)
+            compare_outlines(
+                frame, reference, within=frame.geometry
+            )  # what cannot be compared shows before the work
         record = {
             "architecture": built["architecture"],
             "grid": scene.report,
+            "remarks": units.unlike_training(scene, scaling),
             "temperature": read_calibration(weights),
             "recipe": recipe,
         }
@@ -147,34 +164,14 @@ def map_scene(
     return record
 
 
-def _in_units(scaling, factors):
-    """Return the scaling for values that `factors` would bring to the training data's units."""
-    for source, factor in factors.items():
-        if source not in scaling or not factor > 0:
-            raise InputError(
-                f"factor {factor} of {source!r}, expected a positive number for one of "
-                f"{', '.join(scaling)}"
-            )
-    return {
-        source: {
-            key: [v / factors.get(source, 1) for v in values] for key, values in bounds.items()
-        }
-        for source, bounds in scaling.items()
-    }
-
-
-def _own_scaling(scene):
-    """Return the 1st and 99th percentile of each band, of at most 200 rows of the scene."""
-    height, width = scene.shape
-    rows = [scene.read(row, 0, 1, width) for row in range(0, height, -(-height // 200))]
-    scaling = {}
-    for source in scene.sources:
-        values = np.concatenate([row[source][0] for row in rows])
-        if np.isnan(values).all(0).any():
-            raise InputError(f"{source!r} has no data to take a scaling from")
-        low, high = np.nanpercentile(values, (1, 99), axis=0)
-        scaling[source] = {"low": low.tolist(), "high": np.maximum(high, low + 1e-6).tolist()}
-    return scaling
+def _check_outputs(out, inputs):
+    """Refuse a folder where files that are not of a map of ours would be lost."""
+    names = [*OUTPUTS, "map.json", "comparison.csv"]
+    lost = [path for path in inputs if path.parent == out and path.name in names]
+    if not (out / "map.json").exists() and not (out / ".part-probability.json").exists():
+        lost += [out / name for name in OUTPUTS if (out / name).exists()]
+    if lost:
+        raise InputError(f"{lost[0]} would be overwritten by the map; name another folder (-o)")
 
 
 def _finished(out, recipe, overwrite):
@@ -256,7 +253,11 @@ def _strips(job, rows, scheduler):
         from distributed import Client
     except ImportError:
         raise InputError("a scheduler needs dask.distributed: pip install distributed") from None
-    with Client(scheduler, timeout="30s") as client:
+    try:
+        client = Client(scheduler, timeout="30s")
+    except (OSError, ValueError) as error:
+        raise InputError(f"no dask scheduler at {scheduler}: {error}") from None
+    with client:
         waiting, ahead = [], 2 + 2 * sum(client.nthreads().values())
         for i in range(len(rows)):
             while len(waiting) < ahead and i + len(waiting) < len(rows):

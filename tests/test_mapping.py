@@ -9,6 +9,7 @@ import geopandas as gpd
 import numpy as np
 import pytest
 import rasterio
+import shapely
 from click.testing import CliRunner
 from conftest import TINY_SIZES
 
@@ -237,6 +238,51 @@ def test_the_command_line_maps_and_refuses_in_one_line(weights, scene, tmp_path)
     sources = [f"--{source}={path}" for source, path in paths.items()]
     result = CliRunner().invoke(cli, [*base, "-m", "glavitu", *sources])
     assert result.exit_code == 0 and "outlines" in result.output, result.exception
+
+
+def test_a_map_never_overwrites_what_it_was_given_or_found(weights, scene, tmp_path):
+    paths, _ = scene
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "outlines.gpkg").write_bytes(b"an inventory")
+    with pytest.raises(InputError, match=r"outlines\.gpkg would be overwritten"):
+        mapping.map_scene(weights, paths, mine)
+    dem = shutil.copy(paths["dem"], mine / "probability.tif")
+    (mine / "outlines.gpkg").unlink()
+    with pytest.raises(InputError, match=r"probability\.tif would be overwritten"):
+        mapping.map_scene(weights, paths | {"dem": dem}, mine, overwrite=True)
+    assert [p.name for p in mine.iterdir()] == ["probability.tif"]
+
+
+def test_a_reference_elsewhere_is_refused_before_the_work(weights, scene, tmp_path):
+    paths, _ = scene
+    far = gpd.GeoSeries([shapely.box(0, 0, 1, 1)], crs="EPSG:4326")
+    far.to_file(tmp_path / "far.gpkg")
+    with pytest.raises(InputError, match="no glacier in the scene"):
+        mapping.map_scene(weights, paths, tmp_path / "out", reference=tmp_path / "far.gpkg")
+    assert not (tmp_path / "out").exists()
+
+
+def test_values_unlike_the_training_data_are_remarked(weights, scene, tmp_path):
+    paths, arrays = scene
+    assert mapping.map_scene(weights, paths, tmp_path / "plain")["remarks"] == []
+    values = (arrays["dem"] * 1000).transpose(2, 0, 1)
+    place = (30, 0, 500_000, 0, -30, 5_000_000)
+    write_raster(tmp_path / "dem.tif", to_dataarray(values, place, "EPSG:32632"))
+    found = mapping.map_scene(weights, paths | {"dem": tmp_path / "dem.tif"}, tmp_path / "out")
+    assert len(found["remarks"]) == 2 and found["remarks"][0].startswith("dem band 1: 100%")
+
+
+def test_a_scheduler_that_is_not_there_is_named(weights, scene, tmp_path, monkeypatch):
+    pytest.importorskip("distributed")
+    from distributed import Client
+
+    def refuse(*_, **__):
+        raise OSError("timed out")
+
+    monkeypatch.setattr(Client, "__init__", refuse)
+    with pytest.raises(InputError, match="no dask scheduler at tcp://nowhere:1: timed out"):
+        mapping.map_scene(weights, scene[0], tmp_path / "out", scheduler="tcp://nowhere:1")
 
 
 def test_weights_without_a_record_are_refused(weights, scene, tmp_path):

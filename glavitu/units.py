@@ -1,0 +1,59 @@
+"""Are a scene's values what a network was trained on? Scaling in its units, and what is unlike."""
+
+import numpy as np
+
+from glavitu.errors import InputError
+
+FAR = 0.2  # share of pixels beyond the training data's range, widened by half, that is remarked
+
+
+def in_units(scaling, factors):
+    """Return the scaling for values that `factors` would bring to the training data's units."""
+    for source, factor in factors.items():
+        if source not in scaling or not factor > 0:
+            raise InputError(
+                f"factor {factor} of {source!r}, expected a positive number for one of "
+                f"{', '.join(scaling)}"
+            )
+    return {
+        source: {
+            key: [v / factors.get(source, 1) for v in values] for key, values in bounds.items()
+        }
+        for source, bounds in scaling.items()
+    }
+
+
+def own_scaling(scene):
+    """Return the 1st and 99th percentile of each band, of at most 200 rows of the scene."""
+    scaling = {}
+    for source, values in _sample(scene).items():
+        low, high = np.nanpercentile(values, (1, 99), axis=0)
+        scaling[source] = {"low": low.tolist(), "high": np.maximum(high, low + 1e-6).tolist()}
+    return scaling
+
+
+def _sample(scene):
+    """Return the pixels (n, band) of each source in at most 200 rows."""
+    height, width = scene.shape
+    rows = [scene.read(row, 0, 1, width) for row in range(0, height, -(-height // 200))]
+    values = {s: np.concatenate([row[s][0] for row in rows]) for s in scene.sources}
+    for source, pixels in values.items():
+        if np.isnan(pixels).all(0).any():
+            raise InputError(f"{source!r} has no data in this scene")
+    return values
+
+
+def unlike_training(scene, scaling):
+    """Say which bands lie mostly outside of what the training data held."""
+    remarks = []
+    for source, values in _sample(scene).items():
+        low, high = (np.array(scaling[source][key]) for key in ("low", "high"))
+        scaled = (values - low) / (high - low)
+        with np.errstate(invalid="ignore"):
+            outside = ((scaled < -0.5) | (scaled > 1.5)).sum(0) / np.isfinite(scaled).sum(0)
+        remarks += [
+            f"{source} band {band + 1}: {outside[band]:.0%} of the pixels are far from the "
+            f"training data's {low[band]:.4g} to {high[band]:.4g}; other units, or other ground?"
+            for band in np.flatnonzero(outside > FAR)
+        ]
+    return remarks
