@@ -82,7 +82,7 @@ def _draw(scene, out, outlines, reference):
     """Draw the quick look: every few rows and columns of a large scene."""
     step = -(-max(scene.shape) // PICTURE)
     height, width = scene.shape
-    source = "optical" if "optical" in scene.sources else next(iter(scene.sources))
+    source = "optical" if "optical" in scene.sources else max(scene.sources, key=scene.sources.get)
     rows = [scene.read(row, 0, 1, width)[source][0, ::step] for row in range(0, height, step)]
     with rasterio.open(out / "probability.tif") as file:
         probability = file.read(1, out_shape=(len(rows), len(rows[0])))
