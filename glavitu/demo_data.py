@@ -16,7 +16,6 @@ import pandas as pd
 from glavitu import __version__
 from glavitu.errors import InputError
 from glavitu.files import read_json, replacing, write_json
-from glavitu.outlines import trace, write_outlines
 from glavitu.progress import progress
 from glavitu.regions import REGIONS, UNSEEN
 from glavitu.scenes import compile_tiles, to_dataarray, write_raster
@@ -133,6 +132,9 @@ def make_demo_scene(directory, region="ALP", *, size=512, seed=1):
     dict of str to Path
         Source -> raster, and ``reference`` -> outlines.
     """
+    # not above: every process that makes tiles would import geopandas, too
+    from glavitu.outlines import trace, write_outlines
+
     tile = make_tile(region, 0, size=size + size % 2, seed=seed)
     crs, transform = f"EPSG:{tile.attrs['epsg']}", tile.attrs["transform"]
     a, b, c, d, e, f = transform
