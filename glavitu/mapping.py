@@ -114,26 +114,25 @@ def map_scene(
     files = {source: Path(path).absolute() for source, path in paths.items()}
     _check_outputs(out, [*files.values(), weights, *given])
     paths = {source: str(path) for source, path in files.items()}
-    with open_scene(paths, inputs=built["inputs"], grid=grid) as scene:
+    with (
+        rasterio.Env(GDAL_CACHEMAX=CACHE),
+        open_scene(paths, inputs=built["inputs"], grid=grid) as scene,
+    ):
         scaling = (
             units.own_scaling(scene) if own_scaling else units.in_units(scaling, factors or {})
         )
-    job = Job(
-        str(weights),
-        paths,
-        built["inputs"],
-        grid,
-        scaling,
-        size,
-        stride,
-        batch_size,
-        symmetries,
-        dropout_samples,
-    )
-    with (
-        rasterio.Env(GDAL_CACHEMAX=CACHE),
-        open_scene(paths, inputs=job.inputs, grid=grid) as scene,
-    ):
+        job = Job(
+            str(weights),
+            paths,
+            built["inputs"],
+            grid,
+            scaling,
+            size,
+            stride,
+            batch_size,
+            symmetries,
+            dropout_samples,
+        )
         recipe = json.loads(json.dumps(job._asdict())) | {
             "fingerprints": {p: fingerprint(p) for p in (job.weights, *job.paths.values())},
             "outlines": {"min_area": min_area, "smooth": smooth, "date": date},
@@ -144,9 +143,8 @@ def map_scene(
         if reference is not None:
             frame = box(*array_bounds(*scene.shape, scene.transform))
             frame = gpd.GeoDataFrame(geometry=[frame], crs=scene.crs)
-            compare_outlines(
-                frame, reference, within=frame.geometry
-            )  # what cannot be compared shows before the work
+            # what cannot be compared shows before the work
+            compare_outlines(frame, reference, within=frame.geometry)
         record = {
             "architecture": built["architecture"],
             "grid": scene.report,
@@ -158,7 +156,8 @@ def map_scene(
         raw = _predict(job, scene, out, recipe, scheduler)
         record["prediction_seconds"] = round(time.perf_counter() - started, 1)
         record |= write_maps(raw, scene, out, record, reference)
-    write_json(out / "map.json", record | {"provenance": provenance()})
+    record["provenance"] = provenance()
+    write_json(out / "map.json", record)
     raw.unlink()
     raw.with_suffix(".json").unlink()
     return record
