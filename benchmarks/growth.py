@@ -27,11 +27,11 @@ PATCH = 128
 
 
 def make_scene(folder, side):
-    """Write rasters of repeated smooth fields; return source -> path."""
+    """Write rasters of squares of 64 pixels, about as large as glaciers; return source -> path."""
     rng = np.random.default_rng(0)
     paths = {}
     for source, bands in INPUTS.items():
-        block = rng.random((bands, 64, 64)).repeat(8, 1).repeat(8, 2)
+        block = rng.random((bands, 8, 8)).repeat(64, 1).repeat(64, 2)
         block = (block * 1000).astype(np.int16)
         paths[source] = folder / f"{source}.tif"
         profile = {"driver": "GTiff", "count": bands, "height": side, "width": side}

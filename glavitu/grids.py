@@ -101,7 +101,7 @@ class Scene:
         """Close the files; a later `read` opens them again."""
         self._local = threading.local()
 
-    def read(self, row, column, height, width):
+    def read(self, row, column, height, width, sources=None):
         """Read a window, which may reach beyond the scene.
 
         Parameters
@@ -110,6 +110,8 @@ class Scene:
             First row and column; negative ones lie before the scene.
         height, width : int
             Size of the window, in pixels.
+        sources : iterable of str, optional
+            What to read, by default every source.
 
         Returns
         -------
@@ -128,9 +130,9 @@ class Scene:
         window = row, column, height, width
         return {
             source: self._with_slope(source, *window)
-            if layer.slope
+            if self._layers[source].slope
             else self._read(source, *window)
-            for source, layer in self._layers.items()
+            for source in sources or self._layers
         }
 
     def _with_slope(self, source, row, column, height, width):

@@ -13,7 +13,7 @@ from glavitu.outlines import trace, valid_extent, write_outlines
 from glavitu.plots import plot_quicklook, stretch
 from glavitu.tiles import UNLABELLED
 
-ROWS = 512  # of a strip written at once
+ROWS = 256  # of a strip read or written at once
 PICTURE = 1200  # most pixels of a side of the picture
 
 
@@ -79,18 +79,24 @@ def _write_raster(raw, scene, path, convert, dtype, nodata):
 
 
 def _draw(scene, out, outlines, reference):
-    """Draw the quick look: every few rows and columns of a large scene."""
+    """Draw the quick look: every few rows and columns of a large scene, outlines to match."""
     step = -(-max(scene.shape) // PICTURE)
     height, width = scene.shape
     source = "optical" if "optical" in scene.sources else max(scene.sources, key=scene.sources.get)
-    rows = [scene.read(row, 0, 1, width)[source][0, ::step] for row in range(0, height, step)]
+    strip = max(1, ROWS // step) * step
+    rows = [
+        scene.read(row, 0, min(strip, height - row), width, [source])[source][::step, ::step].copy()
+        for row in range(0, height, strip)
+    ]
+    image = np.concatenate(rows)
     with rasterio.open(out / "probability.tif") as file:
-        probability = file.read(1, out_shape=(len(rows), len(rows[0])))
+        probability = file.read(1, out_shape=image.shape[:2])
     left, bottom, right, top = rasterio.transform.array_bounds(height, width, scene.transform)
     if reference is not None:
         reference = reference.to_crs(outlines.crs)
     extent = left, right, bottom, top
-    axes = plot_quicklook(stretch(np.stack(rows)), probability, outlines, reference, extent)
+    outlines = outlines.set_geometry(outlines.simplify(step * scene.transform.a / 2))
+    axes = plot_quicklook(stretch(image), probability, outlines, reference, extent)
     with replacing(out / "quicklook.png") as part:
         axes[0].figure.savefig(part, dpi=110, format="png")
     plt.close(axes[0].figure)
