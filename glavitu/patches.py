@@ -9,11 +9,11 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
-from scipy.sparse import csr_matrix
 
 from glavitu.backend import keras
 
 CLASSES = 2
+ROWS = 32  # resized at once: few enough to stay in the processor's cache
 
 
 class Patch(NamedTuple):
@@ -85,7 +85,7 @@ class Augmentation(NamedTuple):
     def apply(self, array, out):
         """Write the augmented (y, x, band) array to `out`, of the same shape, in as few passes.
 
-        Flips and turns cost nothing: they say in which order `out` is written. As every place of
+        Flips and turns cost little: they say in which order `out` is written. As every place of
         the square is as likely as its mirror images, it is cut out first.
         """
         out = np.rot90(out, -self.turns)[:: -1 if self.flip_y else 1, :: -1 if self.flip_x else 1]
@@ -93,30 +93,50 @@ class Augmentation(NamedTuple):
             row, column, side = self.square
             resize(array[row : row + side, column : column + side], out)
         else:
-            out[...] = array
+            _pixels(out)[...] = _pixels(array)
 
 
 def resize(array, out):
     """Write a square (y, x, band) array bilinearly resized to `out`, a square of another size.
 
-    Pixel centres lie at half integers, values beyond the outermost centres are theirs.
+    Both are float32. Pixel centres lie at half integers, values beyond the outermost centres are
+    theirs.
     """
-    length, size, bands = len(array), len(out), out.shape[2]
-    weights = _bilinear(length, size)
-    rows = weights @ np.ascontiguousarray(array, np.float32).reshape(length, -1)
-    columns = rows.reshape(size, length, bands).transpose(1, 0, 2).reshape(length, -1)
-    out.transpose(1, 0, 2)[...] = (weights @ columns).reshape(size, size, bands)
+    size, bands = len(out), out.shape[2]
+    below, above, weight = _bilinear(len(array), size)
+    rows_weight, columns_weight = weight[:, None], np.repeat(weight, bands)
+    for first in range(0, size, ROWS):
+        rows = slice(first, first + ROWS)
+        low, high = (_flat_rows(array[i[rows]]) for i in (below, above))
+        strip = _between(low, high, rows_weight[rows]).reshape(len(low), -1, bands)
+        low, high = (_flat_rows(strip.take(i, axis=1)) for i in (below, above))
+        strip = _between(low, high, columns_weight).reshape(len(low), size, bands)
+        _pixels(out)[rows] = _pixels(strip)
+
+
+def _between(low, high, weight):
+    """Return the mean of `low` and `high`, weighted by 1 - weight and weight, in place of `high`."""
+    high -= low
+    high *= weight
+    high += low
+    return high
+
+
+def _flat_rows(array):
+    return array.reshape(len(array), -1)
+
+
+def _pixels(array):
+    """Return an array (y, x, band) as (y, x), all bands of a pixel copied as one element."""
+    return array.view(np.dtype((np.void, array.itemsize * array.shape[2])))[..., 0]
 
 
 @lru_cache(maxsize=1024)
 def _bilinear(length, size):
-    """Return the sparse matrix (size, length) that interpolates linearly."""
+    """Return between which of `length` pixels each of `size` lies, and how near to the second."""
     position = np.clip((np.arange(size) + 0.5) * length / size - 0.5, 0, length - 1)
     below = np.minimum(position.astype(int), max(length - 2, 0))
-    weight = position - below
-    columns = np.stack([below, np.minimum(below + 1, length - 1)], 1).ravel()
-    values = np.stack([1 - weight, weight], 1).ravel().astype(np.float32)
-    return csr_matrix((values, columns, np.arange(0, 2 * size + 1, 2)), shape=(size, length))
+    return below, np.minimum(below + 1, length - 1), (position - below).astype(np.float32)
 
 
 class PatchSequence(keras.utils.PyDataset):
@@ -200,7 +220,8 @@ class PatchSequence(keras.utils.PyDataset):
                     self.tiles.read(patch.tile, variable, patch.window(self.size)), array[i]
                 )
         *sources, labels = arrays
-        weights = (labels.sum(-1) > 0.999).astype(np.float32)
+        # summed by class: NumPy is slow to sum over an axis this short
+        weights = (sum(np.moveaxis(labels, -1, 0)) > 0.999).astype(np.float32)
         return (
             dict(zip(self.inputs, sources, strict=True)),
             dict.fromkeys(self.heads, labels),

@@ -7,6 +7,7 @@ may also hold a layer ``surface`` (y, x) of codes, which scores are split by; it
 
 import re
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 
 import h5py
@@ -83,6 +84,7 @@ class Tiles(Mapping):
         if not self._names:
             raise InputError(f"{file.filename} holds no tiles; expected one group per tile")
         self._variables = {name: _variables(file, name) for name in self._names}
+        self._mapped = _map(file, self._variables)
         self._manager = CachingFileManager(h5py.File, file.filename, mode="r")
 
     def __iter__(self):
@@ -123,7 +125,7 @@ class Tiles(Mapping):
         """Attributes of the file: how the sources were scaled, where it was made by us."""
         return _plain(self._file.attrs)
 
-    @property
+    @cached_property
     def sources(self):
         """Source name -> number of bands, over all tiles of the file."""
         return {
@@ -153,11 +155,11 @@ class Tiles(Mapping):
         return tuple(int(attributes.get(f"padding_{side}", 0)) for side in ("height", "width"))
 
     def read(self, name, variable, window=(slice(None), slice(None))):
-        """Read a window of one variable, bypassing xarray for speed.
+        """Read a window of one variable, bypassing xarray for speed; it may not be written to.
 
         It is float32 (y, x, band), or codes as stored (y, x) for ``surface``.
         """
-        array = self._variables[name][variable]
+        array = self._mapped[name][variable]
         return array[window].astype(np.float32 if array.ndim == 3 else array.dtype, copy=False)
 
     def check(self, inputs, patch_size=1, *, labelled=True):
@@ -222,6 +224,28 @@ def _variables(file, name):
         sizes = ", ".join(f"{key} {array.shape[:2]}" for key, array in variables.items())
         raise InputError(f"{file.filename}: tile {name} has arrays of different sizes: {sizes}")
     return variables
+
+
+def _map(file, variables):
+    """Return NumPy arrays over the file itself for the datasets that are stored as such.
+
+    Others (chunked, compressed, of types unknown to NumPy) stay what they are. HDF5 reads by one
+    thread at a time; arrays over the file are read by many, from the system's cache, uncopied.
+    """
+    whole = np.memmap(file.filename, np.uint8, mode="r")
+
+    def view(array):
+        start, plain = array.id.get_offset(), h5py.h5t.py_create(array.dtype)
+        stored = start is not None and not file.userblock_size and array.id.get_type() == plain
+        if not stored or not array.size or start + array.nbytes > len(whole):
+            return array
+        flat = np.asarray(whole)[start : start + array.nbytes].view(array.dtype)
+        return flat.reshape(array.shape)
+
+    return {
+        name: {variable: view(array) for variable, array in arrays.items()}
+        for name, arrays in variables.items()
+    }
 
 
 def _dimensions(variable, array):
