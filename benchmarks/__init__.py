@@ -1,1 +1,29 @@
 """Measurements anyone can repeat: ``python -m benchmarks NAME``."""
+
+import os
+import re
+from pathlib import Path
+
+OUT = Path("runs/benchmarks")
+
+
+def machine():
+    """Return the processor and the number of its cores that this process may use."""
+    info = Path("/proc/cpuinfo")
+    text = info.read_text(encoding="utf-8") if info.exists() else ""
+    model = re.search(r"^model name\s*: (.+)$", text, re.MULTILINE)
+    units = [flag for flag in ("amx_bf16", "avx512_bf16") if flag in text]
+    return ", ".join([model[1] if model else "processor", f"{os.cpu_count()} cores", *units])
+
+
+def write_table(name, table, rows):
+    """Print a table, and write it with the rows it sums up below `runs/benchmarks`."""
+    from glavitu.files import replacing, write_json
+    from glavitu.provenance import provenance
+    from glavitu.results import to_markdown
+
+    record = {"rows": rows, "machine": machine(), "provenance": provenance()}
+    write_json(OUT / f"{name}.json", record)
+    with replacing(OUT / f"{name}.md") as part:
+        part.write_text(to_markdown(table), encoding="utf-8")
+    print(to_markdown(table))

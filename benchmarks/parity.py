@@ -17,6 +17,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from benchmarks import write_table
+
 # What the builders in the manifest say in words, as overrides of the published sizes.
 SIZES = {
     "resunet_f16": {"fusion_filters": 16, "filters": 16},
@@ -66,12 +68,8 @@ def differences_under(backend, reference):
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def main(out="runs/benchmarks"):
+def main():
     """Measure, print and write the table."""
-    from glavitu.files import replacing, write_json
-    from glavitu.provenance import provenance
-    from glavitu.results import to_markdown
-
     reference = os.environ["GLAVITU_REFERENCE"]
     found = {backend: differences_under(backend, reference) for backend in installed_backends()}
     rows = [
@@ -79,8 +77,4 @@ def main(out="runs/benchmarks"):
         for case, heads in next(iter(found.values())).items()
         for head in heads
     ]
-    table = to_markdown(pd.DataFrame(rows))
-    print(table)
-    write_json(Path(out) / "parity.json", {"differences": found, "provenance": provenance()})
-    with replacing(Path(out) / "parity.md") as part:
-        part.write_text(table)
+    write_table("parity", pd.DataFrame(rows), found)

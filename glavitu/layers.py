@@ -55,11 +55,42 @@ class PositionEmbedding(layers.Layer):
         return sequence + self.position
 
 
+@keras.saving.register_keras_serializable("glavitu")
+class BatchNormalization(layers.BatchNormalization):
+    """Keras' batch normalization, which leaves bfloat16 images as they are under TensorFlow.
+
+    Keras casts them to float32 and back, which takes longer than a convolution. Here TensorFlow's
+    own kernel reads and writes them, with statistics in float32 as before.
+    """
+
+    def call(self, inputs, training=None, mask=None):
+        if keras.backend.backend() != "tensorflow" or inputs.dtype != "bfloat16":
+            return super().call(inputs, training=training, mask=mask)
+        from tensorflow.compat.v1 import nn
+
+        learns = bool(training and self.trainable)
+        outputs, mean, variance = nn.fused_batch_norm(
+            inputs,
+            scale=self.gamma.value,
+            offset=self.beta.value,
+            mean=None if learns else self.moving_mean.value,
+            variance=None if learns else self.moving_variance.value,
+            epsilon=self.epsilon,
+            is_training=learns,
+        )
+        if learns:
+            pixels = ops.cast(ops.size(inputs) // inputs.shape[-1], "float32")
+            found = (mean, variance * (pixels - 1) / pixels)  # the kernel's is of n - 1
+            for moving, new in zip((self.moving_mean, self.moving_variance), found, strict=True):
+                moving.assign(moving * self.momentum + new * (1 - self.momentum))
+        return outputs
+
+
 def conv_block(x, filters, *, dropout, name):
     """Twice [3x3 convolution, batch norm, LeakyReLU 0.3], then spatial dropout."""
     for i in (1, 2):
         x = layers.Conv2D(filters, 3, padding="same", name=f"{name}_conv{i}")(x)
-        x = layers.BatchNormalization(name=f"{name}_norm{i}")(x)
+        x = BatchNormalization(name=f"{name}_norm{i}")(x)
         x = layers.LeakyReLU(0.3, name=f"{name}_act{i}")(x)
     return layers.SpatialDropout2D(dropout, name=f"{name}_dropout")(x)
 
@@ -83,7 +114,7 @@ def up_conv(x, filters, *, name):
     """Nearest x2, 2x2 convolution without bias, batch norm."""
     x = layers.UpSampling2D(2, name=f"{name}_up")(x)
     x = layers.Conv2D(filters, 2, padding="same", use_bias=False, name=f"{name}_conv")(x)
-    return layers.BatchNormalization(name=f"{name}_norm")(x)
+    return BatchNormalization(name=f"{name}_norm")(x)
 
 
 def unet_encoder(x, steps, filters, *, dropout, name):
@@ -145,8 +176,9 @@ def pup_decoder(x, filters, channels, *, scale, activation, name):
     doublings = scale.bit_length() - 1
     for i in (1, 2, 3, 4):
         x = layers.Conv2D(filters, 3, padding="same", name=f"{name}_conv{i}")(x)
-        x = layers.BatchNormalization(name=f"{name}_norm{i}")(x)
+        x = BatchNormalization(name=f"{name}_norm{i}")(x)
         if i < doublings:
             x = layers.UpSampling2D(2, interpolation="bilinear", name=f"{name}_up{i}")(x)
-    x = layers.Conv2D(channels, 1, activation=activation, name=f"{name}_conv5")(x)
-    return layers.UpSampling2D(2, interpolation="bilinear", name=f"{name}_up")(x)
+    dtype = "float32" if activation == "softmax" else None  # probabilities, whatever the precision
+    x = layers.Conv2D(channels, 1, activation=activation, name=f"{name}_conv5", dtype=dtype)(x)
+    return layers.UpSampling2D(2, interpolation="bilinear", name=f"{name}_up", dtype=dtype)(x)

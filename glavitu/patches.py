@@ -115,7 +115,7 @@ def resize(array, out):
 
 
 def _between(low, high, weight):
-    """Return the mean of `low` and `high`, weighted by 1 - weight and weight, in place of `high`."""
+    """Return the mean of `low` and `high` by `weight`, that of `high`, which is overwritten."""
     high -= low
     high *= weight
     high += low

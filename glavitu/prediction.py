@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
+from glavitu.backend import resolve
 from glavitu.errors import InputError
 from glavitu.files import read_json, replacing, write_json
 from glavitu.models import build_model
@@ -150,6 +151,7 @@ def predict(architecture=None, *, profile="demo", data=None, out=".", name=None,
         "weights": fingerprint(source),
         "data": fingerprint(tiles.path),
         "stride": min(profile.stride or size // 2, size),
+        "precision": profile.precision,
         "tiles": list(tiles),
     }
     files = [folder / f"{tile}.nc" for tile in tiles]
@@ -188,19 +190,20 @@ def predict(architecture=None, *, profile="demo", data=None, out=".", name=None,
 
 def load_trained(architecture, profile, tiles, paths, weights=None):
     """Return the network trained as `paths`, or of a weight file, and the path of its weights."""
-    source = Path(weights or paths.weights)
+    source, precision = Path(weights or paths.weights), resolve(profile.precision)
     if built := read_built(source):
         if architecture not in (None, built["architecture"]):
             raise InputError(
                 f"{source} does not fit {architecture}: it holds {built['architecture']}; name the "
                 "training with -n"
             )
-        return load_model(source), source
+        return load_model(source, precision=precision), source
     architecture = architecture or "glavitu"
     model = build_model(
         architecture,
         inputs=profile.select(tiles.sources),
         patch_size=profile.patch_size,
+        precision=precision,
         **profile.sizes.get(architecture, {}),
     )
     load_weights(model, source)

@@ -11,6 +11,7 @@ from glavitu.errors import InputError
 
 ARCHITECTURES = ("setr", "resunet", "transunet", "glavitu")
 BASELINES = ("deeplabv3plus", "segformer")
+PRECISIONS = ("auto", "float32", "bfloat16")
 _FOLDERS = (Path(__file__).parents[1] / "profiles", Path(__file__).parent / "_profiles")
 
 
@@ -66,6 +67,9 @@ class Profile:
         scene, for studies of demo data.
     stride : int
         Step between prediction windows, in pixels; 0 means half a patch, as published.
+    precision : str
+        What networks compute in: ``float32``, ``bfloat16``, or ``auto``, bfloat16 where the
+        processor or GPU has the units.
     seed : int
         Of weights, sampling, augmentation and dropout.
     """
@@ -87,6 +91,7 @@ class Profile:
     stop_patience: int = 31
     scene: dict = field(default_factory=dict)
     stride: int = 0
+    precision: str = "auto"
     seed: int = 0
 
     def __post_init__(self):
@@ -99,6 +104,8 @@ class Profile:
         self._check("learning_rate", rate, lambda v: 0 < v < 1, (int, float), "between 0 and 1")
         fits = f"0 to the patch_size of {self.patch_size}"
         self._check("stride", self.stride, lambda v: 0 <= v <= self.patch_size, int, fits)
+        known = " or ".join(PRECISIONS)
+        self._check("precision", self.precision, lambda v: v in PRECISIONS, str, known)
 
         dicts, lists = ("demo_data", "sizes", "ablation", "scene"), ("architectures", "sources")
         for name, kind in (dict.fromkeys(dicts, dict) | dict.fromkeys(lists, list)).items():

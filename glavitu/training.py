@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from glavitu.backend import keras
+from glavitu.backend import keras, resolve
 from glavitu.files import write_json
 from glavitu.metrics import focal_loss, training_metrics
 from glavitu.models import build_model, default_sizes
@@ -17,7 +17,7 @@ from glavitu.recipe import MONITOR, Recipe
 from glavitu.tiles import find_split, open_tiles
 
 RECIPE = ["patch_size", "batch_size", "epochs", "steps", "learning_rate"]
-RECIPE += ["reduce_patience", "stop_patience", "seed"]
+RECIPE += ["reduce_patience", "stop_patience", "precision", "seed"]
 
 
 def train(
@@ -79,6 +79,7 @@ def train(
         architecture,
         inputs=settings["inputs"],
         patch_size=profile.patch_size,
+        precision=resolve(profile.precision),
         **profile.sizes.get(architecture, {}),
     )
     compile_model(model)
@@ -92,6 +93,7 @@ def train(
         {
             "settings": settings,
             "parameters": model.count_params(),
+            "precision": resolve(profile.precision),
             "epochs": len(recipe.history),
             "best_epoch": recipe.state.best,
             "best_validation_iou": recipe.history[recipe.state.best][MONITOR],

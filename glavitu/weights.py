@@ -85,13 +85,15 @@ def save_weights(model, path, **sizes):
             file.attrs["glavitu"] = json.dumps(built)
 
 
-def load_model(path):
+def load_model(path, *, precision="float32"):
     """Build the network a weight file of ours was written for, and load its weights.
 
     Parameters
     ----------
     path : str or Path
         A file written by `train` or `save_weights`.
+    precision : str
+        As for `build_model`; the file is the same for both.
 
     Returns
     -------
@@ -108,7 +110,7 @@ def load_model(path):
             f"{path} does not say which network it is for; use build_model and load_weights"
         )
     sizes = built.pop("sizes")
-    model = build_model(built.pop("architecture"), **built, **sizes)
+    model = build_model(built.pop("architecture"), **built, precision=precision, **sizes)
     load_weights(model, path)
     return model
 

@@ -8,7 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_weights import write_published
 
-from glavitu import InputError, build_model, compile_tiles, open_tiles, predict_tile
+from glavitu import (
+    InputError,
+    build_model,
+    compile_tiles,
+    load_weights,
+    open_tiles,
+    predict_tile,
+)
+from glavitu.backend import resolve
 from glavitu.evaluation import read_prediction
 from glavitu.prediction import blend, predict, window_starts, window_weights
 from glavitu.training import train
@@ -114,6 +122,14 @@ def test_published_weights_predict_without_a_training(tiny_data, tiny_profile, t
         out=tmp_path,
         weights=tmp_path / "published.h5",
     )
+    model = build_model(
+        "glavitu",
+        inputs={"dem": 2, "optical": 3},
+        patch_size=16,
+        precision=resolve("auto"),
+        **TINY_SIZES["glavitu"],
+    )
+    load_weights(model, tmp_path / "published.h5")
     expected = predict_tile(model, open_tiles(tiny_data / "test.hdf5")["ALP1-0000"])
     found = read_prediction(files[0])["probability"]
     assert np.allclose(found, expected["probability"], atol=1e-6)

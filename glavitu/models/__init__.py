@@ -2,7 +2,7 @@
 
 import inspect
 
-from glavitu.backend import keras
+from glavitu.backend import in_precision, keras
 from glavitu.errors import InputError
 from glavitu.models.baselines import STRIDE, deeplabv3plus, segformer
 from glavitu.models.glavitu import glavitu
@@ -15,7 +15,9 @@ BASELINES = {"deeplabv3plus": deeplabv3plus, "segformer": segformer}
 PUBLISHED_INPUTS = {"optical": 6, "dem": 2, "sar": 2}
 
 
-def build_model(architecture, *, inputs=PUBLISHED_INPUTS, patch_size=384, **sizes):
+def build_model(
+    architecture, *, inputs=PUBLISHED_INPUTS, patch_size=384, precision="float32", **sizes
+):
     """Build a network, by default at its published size.
 
     Parameters
@@ -27,6 +29,9 @@ def build_model(architecture, *, inputs=PUBLISHED_INPUTS, patch_size=384, **size
         Source name -> number of bands; any names, any numbers, at least one source.
     patch_size : int
         Height and width of the patches the network sees, in pixels.
+    precision : str
+        ``"float32"`` or ``"bfloat16"``: what the network computes in. Its variables, its answers
+        and what makes them probabilities are float32 either way.
     **sizes
         Overrides of the published sizes, e.g. ``filters=16``; see the builder of each network.
 
@@ -50,12 +55,15 @@ def build_model(architecture, *, inputs=PUBLISHED_INPUTS, patch_size=384, **size
     (None, 64, 64, 2)
     """
     _check(architecture, inputs, patch_size, sizes)
+    if precision not in ("float32", "bfloat16"):
+        raise InputError(f"precision is {precision!r}, expected float32 or bfloat16")
     builder = (NETWORKS | BASELINES)[architecture]
     tensors = {
         source: keras.Input((patch_size, patch_size, bands), name=source)
         for source, bands in inputs.items()
     }
-    return keras.Model(tensors, builder(tensors, **sizes), name=architecture)
+    with in_precision(precision):
+        return keras.Model(tensors, builder(tensors, **sizes), name=architecture)
 
 
 def default_sizes(architecture):

@@ -1,0 +1,66 @@
+"""What computing in bfloat16 costs in IoU and saves in time, on the demo data.
+
+    python -m benchmarks precision [FOLDER]
+
+Trains each network of the profile `demo` with three seeds in float32 and in bfloat16, and tests it
+on the demo data's test split. Trainings in FOLDER (default `runs/benchmarks/precision`) that are
+finished are not repeated. Takes an hour or more on two cores. Writes
+`runs/benchmarks/precision.json` and `precision.md`.
+"""
+
+from pathlib import Path
+
+import pandas as pd
+
+from benchmarks import write_table
+
+SEEDS = (0, 1, 2)
+
+
+def test(architecture, precision, seed, out):
+    """Train and test once; return IoU and seconds."""
+    from glavitu.evaluation import evaluate, summarise
+    from glavitu.prediction import predict
+    from glavitu.profiles import load_profile
+    from glavitu.training import train
+
+    profile = load_profile("demo").with_changes(precision=precision, seed=seed)
+    name = f"{architecture}-{precision}-{seed}"
+    log = train(architecture, profile=profile, out=out, name=name)
+    predict(name=name, profile=profile, out=out)
+    # the first epoch also compiles
+    return {
+        "network": architecture,
+        "precision": precision,
+        "seed": seed,
+        "IoU": summarise(evaluate(name, out=out))["mean"],
+        "seconds": float(log["seconds"][1:].median()),
+    }
+
+
+def main(folder="runs/benchmarks/precision"):
+    from glavitu.profiles import ARCHITECTURES, load_profile
+    from glavitu.study import ensure_data
+
+    profile = load_profile("demo")
+    ensure_data(profile, Path(profile.data))
+    rows = [
+        test(architecture, precision, seed, folder)
+        for seed in SEEDS
+        for architecture in ARCHITECTURES
+        for precision in ("float32", "bfloat16")
+    ]
+    table = pd.DataFrame(rows).pivot_table(
+        index="network", columns="precision", values=["IoU", "seconds"], aggfunc="mean"
+    )
+    table = table.loc[list(ARCHITECTURES)]
+    iou, seconds = table["IoU"], table["seconds"]
+    columns = {
+        "mean IoU, float32": iou["float32"],
+        "mean IoU, bfloat16": iou["bfloat16"],
+        "difference": iou["bfloat16"] - iou["float32"],
+        "epoch, times faster": seconds["float32"] / seconds["bfloat16"],
+    }
+    table = pd.DataFrame(columns)
+    table.loc["mean"] = table.mean()
+    write_table("precision", table.reset_index(names="network"), rows)

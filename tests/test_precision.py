@@ -1,0 +1,59 @@
+import keras
+import numpy as np
+import pytest
+from conftest import TINY_SIZES
+
+from glavitu import InputError, build_model, load_model, save_weights
+from glavitu.backend import in_precision, resolve
+from glavitu.layers import BatchNormalization
+from glavitu.models import NETWORKS
+
+
+@pytest.mark.parametrize("architecture", NETWORKS)
+def test_bfloat16_gives_nearly_the_same_probabilities_in_float32(architecture, tmp_path):
+    sizes, path = TINY_SIZES[architecture], tmp_path / "a.weights.h5"
+    inputs = {"optical": 3, "dem": 2}
+    exact = build_model(architecture, inputs=inputs, patch_size=32, **sizes)
+    save_weights(exact, path, **sizes)
+    fast = load_model(path, precision="bfloat16")
+    rng = np.random.default_rng(0)
+    batch = {s: rng.random((2, 32, 32, bands), dtype=np.float32) for s, bands in inputs.items()}
+    answers = fast.predict_on_batch(batch)
+    for head, expected in exact.predict_on_batch(batch).items():
+        assert answers[head].dtype == np.float32
+        assert np.allclose(answers[head].sum(-1), 1, atol=1e-5)  # not rounded to bfloat16
+        assert 0 < np.abs(answers[head] - expected).max() < 0.05
+    assert {variable.dtype for variable in fast.trainable_variables} == {"float32"}
+
+
+def test_batch_normalization_in_bfloat16_is_that_of_keras():
+    image = np.random.default_rng(0).normal(3, 2, (2, 2, 3, 4)).astype(np.float32)
+    with in_precision("bfloat16"):
+        ours = BatchNormalization()
+    stock = keras.layers.BatchNormalization()
+    image = keras.ops.convert_to_numpy(keras.ops.cast(keras.ops.cast(image, "bfloat16"), "float32"))
+    found, expected = ours(image, training=True), stock(image, training=True)
+    assert keras.backend.standardize_dtype(found.dtype) == "bfloat16"
+    assert np.allclose(keras.ops.cast(found, "float32"), expected, atol=0.02)
+    for moving in ("moving_mean", "moving_variance"):
+        assert np.allclose(getattr(ours, moving), getattr(stock, moving), rtol=1e-5), moving
+    found, expected = ours(image, training=False), stock(image, training=False)
+    assert np.allclose(keras.ops.cast(found, "float32"), expected, rtol=0.01, atol=0.01)
+
+
+def test_auto_is_bfloat16_where_the_machine_is_fast_at_it(monkeypatch):
+    for fast, expected in ((True, "bfloat16"), (False, "float32")):
+        backend = keras.backend.backend()
+        monkeypatch.setitem(resolve.__globals__["_UNITS"], backend, lambda fast=fast: fast)
+        assert resolve("auto") == expected
+        assert resolve("float32") == "float32" and resolve("bfloat16") == "bfloat16"
+
+
+def test_the_precision_of_other_networks_stays_what_it_was():
+    before = keras.config.dtype_policy()
+    with pytest.raises(ZeroDivisionError), in_precision("bfloat16"):
+        assert keras.config.dtype_policy().compute_dtype == "bfloat16"
+        raise ZeroDivisionError
+    assert keras.config.dtype_policy() == before
+    with pytest.raises(InputError, match="precision is 'half', expected float32 or bfloat16"):
+        build_model("resunet", precision="half")
