@@ -9,11 +9,12 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
+from scipy.sparse import csr_matrix
 
 from glavitu.backend import keras
 
 CLASSES = 2
-ROWS = 32  # resized at once: few enough to stay in the processor's cache
+ROWS = 96  # resized at once: few enough to stay in the processor's cache
 
 
 class Patch(NamedTuple):
@@ -100,30 +101,16 @@ def resize(array, out):
     """Write a square (y, x, band) array bilinearly resized to `out`, a square of another size.
 
     Both are float32. Pixel centres lie at half integers, values beyond the outermost centres are
-    theirs.
+    theirs. Along y, then x: each time as a product with a sparse matrix, from the left.
     """
-    size, bands = len(out), out.shape[2]
-    below, above, weight = _bilinear(len(array), size)
-    rows_weight, columns_weight = weight[:, None], np.repeat(weight, bands)
-    for first in range(0, size, ROWS):
-        rows = slice(first, first + ROWS)
-        low, high = (_flat_rows(array[i[rows]]) for i in (below, above))
-        strip = _between(low, high, rows_weight[rows]).reshape(len(low), -1, bands)
-        low, high = (_flat_rows(strip.take(i, axis=1)) for i in (below, above))
-        strip = _between(low, high, columns_weight).reshape(len(low), size, bands)
-        _pixels(out)[rows] = _pixels(strip)
-
-
-def _between(low, high, weight):
-    """Return the mean of `low` and `high` by `weight`, that of `high`, which is overwritten."""
-    high -= low
-    high *= weight
-    high += low
-    return high
-
-
-def _flat_rows(array):
-    return array.reshape(len(array), -1)
+    length, size, bands = len(array), len(out), out.shape[2]
+    weights, strips = _bilinear(length, size)
+    columns, out = np.ascontiguousarray(array).reshape(length, -1), _pixels(out)
+    for first, strip in zip(range(0, size, ROWS), strips, strict=True):
+        rows = _pixels((strip @ columns).reshape(-1, length, bands))
+        turned = np.ascontiguousarray(rows.T).view(np.float32).reshape(length, -1)
+        turned = (weights @ turned).reshape(size, -1, bands)
+        out[first : first + ROWS] = _pixels(turned).T
 
 
 def _pixels(array):
@@ -131,12 +118,16 @@ def _pixels(array):
     return array.view(np.dtype((np.void, array.itemsize * array.shape[2])))[..., 0]
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=256)
 def _bilinear(length, size):
-    """Return between which of `length` pixels each of `size` lies, and how near to the second."""
+    """Return the sparse matrix (size, length) that interpolates linearly, whole and in strips."""
     position = np.clip((np.arange(size) + 0.5) * length / size - 0.5, 0, length - 1)
     below = np.minimum(position.astype(int), max(length - 2, 0))
-    return below, np.minimum(below + 1, length - 1), (position - below).astype(np.float32)
+    weight = position - below
+    columns = np.stack([below, np.minimum(below + 1, length - 1)], 1).ravel()
+    values = np.stack([1 - weight, weight], 1).ravel().astype(np.float32)
+    matrix = csr_matrix((values, columns, np.arange(0, 2 * size + 1, 2)), shape=(size, length))
+    return matrix, [matrix[first : first + ROWS] for first in range(0, size, ROWS)]
 
 
 class PatchSequence(keras.utils.PyDataset):
