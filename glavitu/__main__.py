@@ -49,15 +49,18 @@ def cli():
 
 @cli.command()
 @_options("model", "name", "data", "profile", "out", "seed")
+@click.option("--devices", type=click.IntRange(1), help="GPUs that share each batch.")
 @click.option("--sources", help="Comma-separated, such as optical,dem; the profile's by default.")
 @click.option("--overwrite", is_flag=True, help="Replace a result made with other settings.")
-def train(architecture, name, profile, sources, **options):
+def train(architecture, name, profile, sources, devices, **options):
     """Train a network; goes on where a training was cut off."""
     from glavitu.profiles import load_profile
     from glavitu.training import train
 
     architecture = architecture or "glavitu"
-    profile = load_profile(profile).with_changes(sources=sources.split(",") if sources else None)
+    profile = load_profile(profile).with_changes(
+        sources=sources.split(",") if sources else None, devices=devices
+    )
     log = train(architecture, name=name, profile=profile, **options)
     best = log["val_output_iou_1"].max()
     click.echo(f"{name or architecture}: best validation IoU {best:.3f} after {len(log)} epochs")

@@ -60,11 +60,17 @@ class BatchNormalization(layers.BatchNormalization):
     """Keras' batch normalization, which leaves bfloat16 images as they are under TensorFlow.
 
     Keras casts them to float32 and back, which takes longer than a convolution. Here TensorFlow's
-    own kernel reads and writes them, with statistics in float32 as before.
+    own kernel reads and writes them, with statistics in float32 as before. Built for several
+    devices it has the statistics of the whole batch, by Keras' own way.
     """
 
+    def __init__(self, **kwargs):
+        tensorflow = keras.backend.backend() == "tensorflow"
+        super().__init__(**{"synchronized": tensorflow and _for_several_devices()} | kwargs)
+        self.by_kernel = tensorflow and not self.synchronized
+
     def call(self, inputs, training=None, mask=None):
-        if keras.backend.backend() != "tensorflow" or inputs.dtype != "bfloat16":
+        if not self.by_kernel or inputs.dtype != "bfloat16":
             return super().call(inputs, training=training, mask=mask)
         from tensorflow.compat.v1 import nn
 
@@ -84,6 +90,12 @@ class BatchNormalization(layers.BatchNormalization):
             for moving, new in zip((self.moving_mean, self.moving_variance), found, strict=True):
                 moving.assign(moving * self.momentum + new * (1 - self.momentum))
         return outputs
+
+
+def _for_several_devices():
+    from tensorflow import distribute
+
+    return distribute.has_strategy()
 
 
 def conv_block(x, filters, *, dropout, name):

@@ -70,6 +70,8 @@ class Profile:
     precision : str
         What networks compute in: ``float32``, ``bfloat16``, or ``auto``, bfloat16 where the
         processor or GPU has the units.
+    devices : int
+        GPUs, or processors, that share each batch in training.
     seed : int
         Of weights, sampling, augmentation and dropout.
     """
@@ -92,11 +94,12 @@ class Profile:
     scene: dict = field(default_factory=dict)
     stride: int = 0
     precision: str = "auto"
+    devices: int = 1
     seed: int = 0
 
     def __post_init__(self):
         counts = ("patch_size", "batch_size", "epochs", "reduce_patience", "stop_patience")
-        for name in (*counts, "repeats"):
+        for name in (*counts, "repeats", "devices"):
             self._check(name, getattr(self, name), lambda v: v >= 1, int, "1 or more")
         for name in ("steps", "seed"):
             self._check(name, getattr(self, name), lambda v: v >= 0, int, "0 or more")

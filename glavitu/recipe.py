@@ -80,7 +80,7 @@ class Recipe(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         """Judge the epoch, then write weights, checkpoint and log, in this order."""
         row = {"epoch": epoch} | {key: float(value) for key, value in sorted(logs.items())}
-        row["learning_rate"] = float(self.model.optimizer.learning_rate)
+        row["learning_rate"] = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
         row["seconds"] = round(time.perf_counter() - self.started, 3)
         if not np.isfinite(row["loss"]):
             raise InputError(

@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from glavitu.backend import keras, resolve
+from glavitu.devices import on_devices
 from glavitu.files import write_json
 from glavitu.metrics import focal_loss, training_metrics
 from glavitu.models import build_model, default_sizes
@@ -75,18 +76,19 @@ def train(
         path.parent.mkdir(parents=True, exist_ok=True)
 
     keras.utils.set_random_seed(profile.seed)
-    model = build_model(
-        architecture,
-        inputs=settings["inputs"],
-        patch_size=profile.patch_size,
-        precision=resolve(profile.precision),
-        **profile.sizes.get(architecture, {}),
-    )
-    compile_model(model)
     recipe = Recipe(paths, settings, profile)
-    recipe.resume()
-    if not recipe.state.stop and len(recipe.history) < profile.epochs:
-        _fit(model, tiles, settings["inputs"], profile, recipe)
+    with on_devices(profile.devices):
+        model = build_model(
+            architecture,
+            inputs=settings["inputs"],
+            patch_size=profile.patch_size,
+            precision=resolve(profile.precision),
+            **profile.sizes.get(architecture, {}),
+        )
+        compile_model(model)
+        recipe.resume()
+        if not recipe.state.stop and len(recipe.history) < profile.epochs:
+            _fit(model, tiles, settings["inputs"], profile, recipe)
     scaling = json.loads(tiles["train"].attrs.get("scaling", "null"))
     write_json(
         paths.record,
