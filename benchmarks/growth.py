@@ -1,11 +1,13 @@
-"""Time and memory of `map_scene` against the size of the scene.
+"""Time and memory against the size of a scene, the number of tiles and the size of a batch.
 
     python -m benchmarks growth [SIDE ...]
 
-Maps square scenes of SIDE pixels and ten bands (default 1250 2500 5000 10000) with a tiny network,
-each in a process of its own, so that what grows is the streaming and not the network. Memory is the
-peak of the process less what it held when the network had answered once. Writes
-`runs/benchmarks/growth.json` and `growth.md`.
+Maps square scenes of SIDE pixels (default 1250 2500 5000 10000) and ten bands, predicts files of 10
+to 40 tiles of 768 pixels, and trains on 512 patches in batches of 2 to 32. Each has a tiny network
+and a process of its own, so that what grows is the data path and not the network. Memory is the
+peak of the process less what it held when the network had answered once; the operating system's own
+copies of files count where they are mapped. Writes `runs/benchmarks/growth.json`, `growth.md` and
+`growth.png`.
 """
 
 import json
@@ -21,9 +23,15 @@ import pandas as pd
 import rasterio
 from rasterio.windows import Window
 
+from benchmarks import OUT, write_table
+from benchmarks.loader import write_file
+
 INPUTS = {"optical": 6, "dem": 2, "sar": 2}
 SIDES = (1250, 2500, 5000, 10_000)
-PATCH = 128
+TILES = (10, 20, 40)
+BATCHES = (2, 8, 32)
+PATCH, PATCHES = 128, 512
+SIZES = {"fusion_filters": 4, "filters": 4, "steps": 2}
 
 
 def make_scene(folder, side):
@@ -47,57 +55,85 @@ def make_scene(folder, side):
 
 
 def make_network(folder):
-    """Write the weights of a tiny network and the record that `map` reads."""
-    from glavitu import build_model, save_weights
+    """Write the weights of a tiny network and the record that `map` reads; let it answer once."""
+    from glavitu import build_model, load_model, save_weights
     from glavitu.files import write_json
 
-    sizes = {"fusion_filters": 4, "filters": 4, "steps": 2}
-    weights = folder / "net.weights.h5"
-    save_weights(build_model("resunet", inputs=INPUTS, patch_size=PATCH, **sizes), weights, **sizes)
+    weights = folder / "weights" / "net.weights.h5"
+    save_weights(build_model("resunet", inputs=INPUTS, patch_size=PATCH, **SIZES), weights, **SIZES)
     scaling = {s: {"low": [0] * bands, "high": [1000] * bands} for s, bands in INPUTS.items()}
-    write_json(folder / "net.json", {"scaling": scaling})
+    write_json(folder / "weights" / "net.json", {"scaling": scaling})
+    batch = {s: np.zeros((8, PATCH, PATCH, n), np.float32) for s, n in INPUTS.items()}
+    load_model(weights).predict_on_batch(batch)
     return weights
 
 
-def measure(side):
-    """Return seconds and MiB of memory for a scene."""
-    from glavitu import load_model, map_scene
+def prepare(what, value, folder):
+    """Write what is to be worked on; return a function that does the work."""
+    from glavitu import map_scene, train
+    from glavitu.prediction import predict
+    from glavitu.profiles import Profile
 
+    weights = make_network(folder)
+    if what == "scene":
+        paths = make_scene(folder, value)
+        return lambda: map_scene(weights, paths, folder / "map", min_area=0.1)
+    common = {"name": "tiny", "data": str(folder), "patch_size": PATCH}
+    if what == "tiles":
+        write_file(folder / "test.hdf5", value)
+        profile = Profile(**common)
+        return lambda: predict(name="net", profile=profile, out=folder)
+    for split, tiles in (("train", 10), ("val", 1)):
+        write_file(folder / f"{split}.hdf5", tiles)
+    profile = Profile(
+        **common, epochs=1, batch_size=value, steps=PATCHES // value, sizes={"resunet": SIZES}
+    )
+    return lambda: train("resunet", profile=profile, out=folder, name="trained")
+
+
+def measure(what, value):
+    """Return seconds and MiB of memory."""
     with tempfile.TemporaryDirectory() as folder:
-        folder = Path(folder)
-        paths, weights = make_scene(folder, side), make_network(folder)
-        model = load_model(weights)
-        batch = {s: np.zeros((8, PATCH, PATCH, n), np.float32) for s, n in INPUTS.items()}
-        model.predict_on_batch(batch)
+        work = prepare(what, value, Path(folder))
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         started = time.perf_counter()
-        map_scene(weights, paths, folder / "map", min_area=0.1)
-        return {
-            "side": side,
-            "seconds": round(time.perf_counter() - started, 1),
-            "memory beyond the network (MiB)": round(
-                (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-            ),
-        }
+        work()
+        seconds = time.perf_counter() - started
+        memory = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+        return {"what": what, "size": value, "seconds": round(seconds, 1), "MiB": round(memory)}
 
 
 def main(*sides):
-    from glavitu.files import replacing, write_json
-    from glavitu.provenance import provenance
-    from glavitu.results import to_markdown
-
     code = "import json, sys; from benchmarks.growth import measure; "
-    code += "print(json.dumps(measure(int(sys.argv[1]))))"
+    code += "print(json.dumps(measure(sys.argv[1], int(sys.argv[2]))))"
+    sizes = {"scene": [int(side) for side in sides] or SIDES, "tiles": TILES, "batch": BATCHES}
     rows = []
-    for side in map(int, sides or SIDES):
-        command = [sys.executable, "-c", code, str(side)]
-        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-        rows.append(json.loads(done.stdout.splitlines()[-1]))
-        print(rows[-1], flush=True)
+    for what, values in sizes.items():
+        for value in values:
+            command = [sys.executable, "-c", code, what, str(value)]
+            done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+            rows.append(json.loads(done.stdout.splitlines()[-1]))
+            print(rows[-1], flush=True)
+    units = {"scene": "scene, pixels a side", "tiles": "tiles", "batch": "patches in a batch"}
     table = pd.DataFrame(rows)
-    table["microseconds per pixel"] = table["seconds"] * 1e6 / table["side"].astype(float) ** 2
-    out = Path("runs/benchmarks")
-    write_json(out / "growth.json", {"rows": rows, "provenance": provenance()})
-    with replacing(out / "growth.md") as part:
-        part.write_text(to_markdown(table), encoding="utf-8")
-    print(to_markdown(table))
+    table["what"] = table["what"].map(units)
+    write_table("growth", table.rename(columns={"MiB": "memory beyond the network (MiB)"}), rows)
+    draw(pd.DataFrame(rows), units)
+
+
+def draw(rows, units):
+    """Draw seconds and memory against each size."""
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(2, 3, figsize=(9, 5), layout="constrained", sharex="col")
+    for column, (what, group) in zip(axes.T, rows.groupby("what", sort=False), strict=True):
+        # a scene's time goes with its pixels
+        size = group["size"] ** 2 / 1e6 if what == "scene" else group["size"]
+        for ax, values in zip(column, ("seconds", "MiB"), strict=True):
+            ax.plot(size, group[values], marker="o", color="#20639b")
+            ax.set_ylim(0, 1.1 * group[values].max())
+            ax.spines[["top", "right"]].set_visible(False)
+        column[1].set_xlabel("scene, million pixels" if what == "scene" else units[what])
+    axes[0, 0].set_ylabel("seconds")
+    axes[1, 0].set_ylabel("memory beyond\nthe network (MiB)")
+    figure.savefig(OUT / "growth.png", dpi=110)
