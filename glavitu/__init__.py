@@ -17,6 +17,7 @@ _HOMES = {
     "train": "training",
     "predict_tile": "prediction",
     "map_scene": "mapping",
+    "map_scenes": "many_scenes",
     "score": "evaluation",
     "pool": "evaluation",
 }

@@ -108,10 +108,12 @@ def calibrate(name, **options):
 
 
 def _pairs(texts, kind, expected):
-    """Return NAME=VALUE texts as a dict."""
+    """Return NAME=VALUE texts, whose names must differ, as a dict."""
     pairs = {}
     for text in texts:
         name, _, value = text.partition("=")
+        if name in pairs:
+            raise click.UsageError(f"{name!r} is given twice; expected {expected} once")
         try:
             pairs[name] = kind(value)
         except ValueError:
@@ -128,8 +130,12 @@ def _pairs(texts, kind, expected):
 @click.option("--dem", help="Raster of elevation, in metres, or of elevation and slope.")
 @click.option("--sar", help="Raster of the source sar.")
 @click.option("--source", multiple=True, help="NAME=FILE, raster of any other source.")
+@click.option("--scenes", help="CSV of many scenes: name, a column per source, date, reference.")
 @click.option("-o", "--out", required=True, help="Folder for the maps.")
 @click.option("--grid", help="The source whose grid is the map's; optical by default.")
+@click.option(
+    "--nodata", multiple=True, help="SOURCE=NUMBER that means no data but is not declared."
+)
 @click.option(
     "--factor", multiple=True, help="SOURCE=NUMBER that brings its values to the training's units."
 )
@@ -144,21 +150,35 @@ def _pairs(texts, kind, expected):
 )
 @click.option("--min-area", type=click.FloatRange(0), default=0.01, show_default=True, help="km2.")
 @click.option("--smooth", type=click.FloatRange(0), default=0.0, help="Of outlines, in metres.")
-@click.option("--date", default="", help="When the scene was seen; stored with the outlines.")
+@click.option("--date", default="", help="When the scene was seen, such as 2020-08-31.")
 @click.option("--reference", help="Outlines to compare with.")
 @click.option("--scheduler", help="Address of a dask scheduler whose workers predict.")
 @click.option("--overwrite", is_flag=True, help="Replace a map made with other settings.")
-def map_(architecture, weights, optical, dem, sar, source, factor, **options):
+def map_(architecture, weights, optical, dem, sar, source, scenes, nodata, factor, **options):
     """Map the glaciers of a scene: rasters in; maps, outlines and confidence out."""
+    from glavitu.many_scenes import map_scenes
     from glavitu.mapping import map_scene
     from glavitu.weights import read_built
 
-    paths = {"optical": optical, "dem": dem, "sar": sar} | _pairs(source, str, "NAME=FILE")
+    named = {"optical": optical, "dem": dem, "sar": sar}
+    given = [f"{name}={path}" for name, path in named.items() if path is not None]
+    paths = _pairs([*given, *source], str, "NAME=FILE")
+    options["nodata"] = _pairs(nodata, float, "SOURCE=NUMBER")
     options["factors"] = _pairs(factor, float, "SOURCE=NUMBER")
     built = read_built(weights)
     if built and architecture not in (None, built["architecture"]):
         raise InputError(f"{weights} holds {built['architecture']}, not {architecture}")
-    found = map_scene(weights, {k: v for k, v in paths.items() if v}, **options)
+    if scenes is not None:
+        date, reference = options.pop("date"), options.pop("reference")
+        if paths or date or reference:
+            raise click.UsageError("with --scenes, rasters, date and reference are in its table")
+        table = map_scenes(weights, scenes, **options)
+        if failed := int((table["error"] != "").sum()):
+            raise InputError(
+                f"{failed} of {len(table)} scenes not mapped; see {options['out']}/scenes.csv"
+            )
+        return
+    found = map_scene(weights, paths, **options)
     for line in found["grid"] + found["remarks"]:
         click.echo(line)
     click.echo(f"{found['outlines']} outlines, {found['area_km2']:.2f} km2, in {options['out']}")

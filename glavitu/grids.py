@@ -17,7 +17,7 @@ from glavitu.errors import InputError
 from glavitu.rasters import cell_sizes, check_sources, first_line, inspect, listed, plan
 
 
-def open_scene(paths, *, inputs=None, grid=None):
+def open_scene(paths, *, inputs=None, grid=None, nodata=None):
     """Open the rasters of one scene.
 
     Parameters
@@ -33,6 +33,8 @@ def open_scene(paths, *, inputs=None, grid=None):
     grid : str, optional
         Source whose CRS, pixels and extent are the scene's; "optical" by default, or the first
         source of `paths` where there is no such.
+    nodata : dict of str to float, optional
+        Source -> value that means no data in its raster, beside what the raster itself declares.
 
     Returns
     -------
@@ -41,9 +43,9 @@ def open_scene(paths, *, inputs=None, grid=None):
     Raises
     ------
     InputError
-        For sources other than `inputs` says, a wrong number of bands, or a file that cannot be
-        used: missing, remote, virtual, no raster, of complex numbers, without CRS, rotated,
-        south-up, or away from the grid.
+        For sources other than `inputs` and `paths` say, a wrong number of bands, or a file that
+        cannot be used: missing, remote, virtual, no raster, of complex numbers, without CRS,
+        rotated, south-up, or away from the grid.
     """
     rasters = {source: inspect(path) for source, path in paths.items()}
     check_sources(rasters, inputs)
@@ -51,8 +53,17 @@ def open_scene(paths, *, inputs=None, grid=None):
         grid = "optical" if "optical" in paths else next(iter(paths))
     if grid not in rasters:
         raise InputError(f"there is no {grid!r} to take the grid from; use {listed(rasters)}")
+    nodata = nodata or {}
+    if unknown := [source for source in nodata if source not in rasters]:
+        raise InputError(f"nodata of {unknown[0]!r}, expected one of {listed(rasters)}")
     layers = {
-        source: plan(source, rasters[source], rasters[grid], (inputs or {}).get(source))
+        source: plan(
+            source,
+            rasters[source],
+            rasters[grid],
+            (inputs or {}).get(source),
+            nodata.get(source),
+        )
         for source in inputs or rasters
     }
     report = [f"The grid is that of {grid}: {rasters[grid].grid}."]
@@ -164,6 +175,8 @@ class Scene:
                 opened[key] = layer.open(self._grid)
             transparent = MaskFlags.alpha in opened[key].mask_flag_enums[0]
             values = opened[key].read(window=window, masked=not transparent)
+            if layer.method is None and layer.nodata is not None:
+                values = np.ma.masked_where(values == layer.nodata, values)
         except RasterioError as error:
             raise InputError(f"{layer.raster.path} cannot be read: {first_line(error)}") from None
         with np.errstate(over="ignore"):

@@ -8,6 +8,7 @@ on from there.
 
 import json
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import geopandas as gpd
@@ -22,13 +23,18 @@ from glavitu.calibration import read_calibration
 from glavitu.errors import InputError
 from glavitu.files import read_json, write_json
 from glavitu.grids import open_scene
-from glavitu.mapping_outputs import write_maps
+from glavitu.mapping_outputs import compare, draw, write_maps
+from glavitu.mapping_settings import (
+    check_date,
+    check_outputs,
+    check_stride,
+    finished,
+    read_trained,
+)
 from glavitu.progress import progress
 from glavitu.provenance import fingerprint, provenance
 from glavitu.strips import Job, predict_strip, scene_starts
-from glavitu.weights import read_built
 
-OUTPUTS = ("glacier.tif", "probability.tif", "confidence.tif", "outlines.gpkg", "quicklook.png")
 CACHE = 128  # of GDAL, in MB; its own choice is a share of the machine's memory
 
 
@@ -38,6 +44,7 @@ def map_scene(
     out,
     *,
     grid=None,
+    nodata=None,
     factors=None,
     own_scaling=False,
     stride=None,
@@ -67,13 +74,15 @@ def map_scene(
         ``quicklook.png`` and ``map.json``; with a reference also ``comparison.csv``.
     grid : str, optional
         The source whose grid is the map's; by default ``optical``.
+    nodata : dict of str to float, optional
+        Source -> value that means no data in its raster, beside what the raster itself declares.
     factors : dict of str to float, optional
         Source -> what its values are multiplied by, to bring them to the training data's units.
     own_scaling : bool
         Whether to scale by the scene's own 1st and 99th percentiles instead of the training data's:
         for units that cannot be brought into line. Brightness then says less.
     stride : int, optional
-        Step between windows, in pixels; by default half a window, as published.
+        Step between windows, in pixels, at most a window; by default half of one, as published.
     batch_size : int
         Windows predicted at once.
     symmetries : bool
@@ -85,11 +94,12 @@ def map_scene(
     smooth : float
         How far the pixels' corners may be cut from outlines, in metres.
     date : str
-        When the scene was seen, for the outlines.
+        When the scene was seen, for the outlines: YYYY, YYYY-MM or YYYY-MM-DD.
     reference : str or Path, optional
-        Outlines to compare the map with.
-    scheduler : str, optional
-        Address of a dask scheduler whose workers predict; they must see the same files.
+        Outlines to compare the map with; a map that is there already is compared as it is.
+    scheduler : str or distributed.Client, optional
+        Address of a dask scheduler whose workers predict, or a client of it; the workers must see
+        the same files.
     overwrite : bool
         Whether to replace a map of another scene, or made with other settings.
 
@@ -102,108 +112,89 @@ def map_scene(
     Raises
     ------
     InputError
-        For weights without a record, rasters that do not fit, or a folder with another scene's map.
+        For weights without a record, rasters or settings that do not fit, or a folder with another
+        map: the message names the first setting that differs.
     """
     weights, out = Path(weights).absolute(), Path(out).absolute()
-    built, scaling = read_trained(weights)
-    size = built["patch_size"]
-    stride = min(stride or size // 2, size)
-    given = [] if reference is None else [Path(reference).absolute()]
+    built, trained = read_trained(weights)
+    settings = {
+        "weights": str(weights),
+        "paths": {source: str(Path(path).absolute()) for source, path in paths.items()},
+        "inputs": built["inputs"],
+        "grid": grid,
+        "nodata": nodata or {},
+        "size": built["patch_size"],
+        "stride": check_stride(stride, built["patch_size"]),
+        "batch_size": batch_size,
+        "symmetries": symmetries,
+        "dropout_samples": dropout_samples,
+    }
+    recipe = settings | {
+        "factors": factors or {},
+        "own_scaling": own_scaling,
+        "scaling": trained,
+        "temperature": read_calibration(weights),
+        "outlines": {"min_area": min_area, "smooth": smooth, "date": check_date(date)},
+    }
+    scaling = units.in_units(trained, recipe["factors"])
+    files = [str(weights), *settings["paths"].values()]
+    given, inventory = None, None
     if reference is not None:
-        reference = read_outlines(reference)
-    files = {source: Path(path).absolute() for source, path in paths.items()}
-    _check_outputs(out, [*files.values(), weights, *given])
-    paths = {source: str(path) for source, path in files.items()}
+        inventory = read_outlines(reference)
+        given = {"path": str(Path(reference).absolute()), "fingerprint": fingerprint(reference)}
+    check_outputs(out, files if given is None else [*files, given["path"]])
+    reading = {key: settings[key] for key in ("inputs", "grid", "nodata")}
     with (
         rasterio.Env(GDAL_CACHEMAX=CACHE),
-        open_scene(paths, inputs=built["inputs"], grid=grid) as scene,
+        open_scene(settings["paths"], **reading) as scene,
     ):
-        scaling = (
-            units.own_scaling(scene) if own_scaling else units.in_units(scaling, factors or {})
-        )
-        job = Job(
-            str(weights),
-            paths,
-            built["inputs"],
-            grid,
-            scaling,
-            size,
-            stride,
-            batch_size,
-            symmetries,
-            dropout_samples,
-        )
-        recipe = json.loads(json.dumps(job._asdict())) | {
-            "fingerprints": {p: fingerprint(p) for p in (job.weights, *job.paths.values())},
-            "outlines": {"min_area": min_area, "smooth": smooth, "date": date},
-            "compared": reference is not None,
-        }
-        if (done := _finished(out, recipe, overwrite)) is not None:
-            return done
-        if reference is not None:
-            frame = box(*array_bounds(*scene.shape, scene.transform))
-            frame = gpd.GeoDataFrame(geometry=[frame], crs=scene.crs)
-            # what cannot be compared shows before the work
-            compare_outlines(frame, reference, within=frame.geometry)
-        record = {
-            "architecture": built["architecture"],
-            "grid": scene.report,
-            "remarks": units.unlike_training(scene, scaling),
-            "temperature": read_calibration(weights),
-            "recipe": recipe,
-        }
-        started = time.perf_counter()
-        raw = _predict(job, scene, out, recipe, scheduler)
-        record["prediction_seconds"] = round(time.perf_counter() - started, 1)
-        record |= write_maps(raw, scene, out, record, reference)
+        recipe["fingerprints"] = {path: fingerprint(path) for path in files}
+        recipe = json.loads(json.dumps(recipe))
+        record = finished(out, recipe, overwrite)
+        if record and given in (None, record.get("reference")):
+            return record
+        if given:
+            _check_place(scene, inventory)
+        if made := record is None:
+            pixels = units.sample(scene)
+            if own_scaling:
+                scaling = units.own_scaling(pixels)
+            record = {
+                "architecture": built["architecture"],
+                "grid": scene.report,
+                "remarks": units.unlike_training(pixels, scaling),
+                "recipe": recipe,
+            }
+            job = Job(**settings, scaling=scaling)
+            record = _make(job, scene, out, record, inventory, scheduler)
+        if given:
+            record |= {"comparison": compare(out, inventory), "reference": given}
+            if not made:
+                draw(scene, out, inventory)
+            write_json(out / "map.json", record)
+    return record
+
+
+def _check_place(scene, reference):
+    """Refuse a reference that cannot be compared with the scene, before the work."""
+    frame = box(*array_bounds(*scene.shape, scene.transform))
+    frame = gpd.GeoDataFrame(geometry=[frame], crs=scene.crs)
+    compare_outlines(frame, reference, within=frame.geometry)
+
+
+def _make(job, scene, out, record, reference, scheduler):
+    """Make a map; write and return the completed record."""
+    started = time.perf_counter()
+    raw = _predict(job, scene, out, record["recipe"], scheduler)
+    record["prediction_seconds"] = round(time.perf_counter() - started, 1)
+    record |= write_maps(raw, scene, out, record)
+    record["remarks"] += units.mostly_empty(record["share_with_data"])
+    draw(scene, out, reference)
     record["provenance"] = provenance()
     write_json(out / "map.json", record)
     raw.unlink()
     raw.with_suffix(".json").unlink()
     return record
-
-
-def _check_outputs(out, inputs):
-    """Refuse a folder where files that are not of a map of ours would be lost."""
-    names = [*OUTPUTS, "map.json", "comparison.csv"]
-    lost = [path for path in inputs if path.parent == out and path.name in names]
-    if not (out / "map.json").exists() and not (out / ".part-probability.json").exists():
-        lost += [out / name for name in OUTPUTS if (out / name).exists()]
-    if lost:
-        raise InputError(f"{lost[0]} would be overwritten by the map; name another folder (-o)")
-
-
-def _finished(out, recipe, overwrite):
-    """Return the record of a map made by this very recipe; clear or refuse that of another."""
-    record = out / "map.json"
-    if not record.exists():
-        return None
-    found = read_json(record)
-    if found["recipe"] == recipe:
-        return found
-    if not overwrite:
-        raise InputError(
-            f"{out} has a map of other rasters or settings; name another folder (-o) or --overwrite"
-        )
-    record.unlink()
-    return None
-
-
-def read_trained(weights):
-    """Return what a weight file was built with, and the scaling of its training data."""
-    if not weights.exists():
-        raise InputError(f"no weights at {weights}; train a network first")
-    built = read_built(weights)
-    record = weights.with_name(weights.name.removesuffix(".weights.h5") + ".json")
-    if built is None or not record.exists():
-        raise InputError(
-            f"{weights} lacks {'what it is for' if built is None else record.name}; map needs the "
-            "weights of a training and the record that it left beside them"
-        )
-    scaling = read_json(record).get("scaling") or {}
-    if missing := [source for source in built["inputs"] if source not in scaling]:
-        raise InputError(f"{record} does not say how {missing[0]!r} was scaled for training")
-    return built, {source: scaling[source] for source in built["inputs"]}
 
 
 def _predict(job, scene, out, recipe, scheduler):
@@ -243,10 +234,11 @@ def _predict(job, scene, out, recipe, scheduler):
     return raw
 
 
-def _strips(job, rows, scheduler):
-    """Yield the strips of rows of windows in order, made here or by dask workers."""
-    if scheduler is None:
-        yield from (predict_strip(job, row) for row in rows)
+@contextmanager
+def connected(scheduler):
+    """Yield a dask client for an address; None and a client are yielded as they are."""
+    if not isinstance(scheduler, str):
+        yield scheduler
         return
     try:
         from distributed import Client
@@ -257,6 +249,15 @@ def _strips(job, rows, scheduler):
     except (OSError, ValueError) as error:
         raise InputError(f"no dask scheduler at {scheduler}: {error}") from None
     with client:
+        yield client
+
+
+def _strips(job, rows, scheduler):
+    """Yield the strips of rows of windows in order, made here or by dask workers."""
+    if scheduler is None:
+        yield from (predict_strip(job, row) for row in rows)
+        return
+    with connected(scheduler) as client:
         waiting, ahead = [], 2 + 2 * sum(client.nthreads().values())
         for i in range(len(rows)):
             while len(waiting) < ahead and i + len(waiting) < len(rows):

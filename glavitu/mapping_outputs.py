@@ -6,7 +6,7 @@ import rasterio
 import rasterio.shutil
 from rasterio.windows import Window
 
-from glavitu.agreement import compare_outlines
+from glavitu.agreement import compare_outlines, read_outlines
 from glavitu.calibration import confidence
 from glavitu.files import replacing
 from glavitu.outlines import trace, valid_extent, write_outlines
@@ -15,46 +15,69 @@ from glavitu.tiles import UNLABELLED
 
 ROWS = 256  # of a strip read or written at once
 PICTURE = 1200  # most pixels of a side of the picture
+COLOURS = {0: (225, 220, 210, 255), 1: (0, 114, 178, 255), UNLABELLED: (0, 0, 0, 0)}  # of classes
 
 
-def write_maps(raw, scene, out, record, reference):
-    """Write all maps from raw probabilities (y, x), strip by strip; return what they hold."""
-    temperature = record["temperature"] or 1.0
+def write_maps(raw, scene, out, record):
+    """Write rasters and outlines from raw probabilities (y, x), strip by strip; sum them up."""
+    recipe = record["recipe"]
+    temperature = recipe["temperature"] or 1.0
     rasters = {
-        "glacier": (_classes, "uint8", UNLABELLED),
-        "probability": (np.asarray, "float32", np.nan),
-        "confidence": (lambda p: confidence(p, temperature), "float32", np.nan),
+        "glacier": (_classes, "uint8", UNLABELLED, "1 glacier, 0 not, 255 no data"),
+        "probability": (np.asarray, "float32", np.nan, "probability of glacier"),
+        "confidence": (
+            lambda p: confidence(p, temperature),
+            "float32",
+            np.nan,
+            f"probability of the class mapped{', calibrated' if recipe['temperature'] else ''}",
+        ),
     }
-    for name, (convert, dtype, nodata) in rasters.items():
-        _write_raster(raw, scene, out / f"{name}.tif", convert, dtype, nodata)
-    options = record["recipe"]["outlines"]
+    for name, kind in rasters.items():
+        _write_raster(raw, scene, out / f"{name}.tif", *kind)
+    options = recipe["outlines"]
     outlines = trace(
         out / "glacier.tif",
         confidence=out / "confidence.tif",
         min_area=options["min_area"],
         smooth=options["smooth"],
         attributes={
-            "source": ", ".join(record["recipe"]["paths"]),
+            "source": ", ".join(recipe["paths"]),
             "date": options["date"],
             "model": record["architecture"],
         },
     )
     write_outlines(outlines, out / "outlines.gpkg")
-    _draw(scene, out, outlines, reference)
-    found = {"outlines": len(outlines), "area_km2": float(outlines["area_km2"].sum())}
-    if reference is not None:
-        within = valid_extent(out / "glacier.tif")
-        found["comparison"], table = compare_outlines(outlines, reference, within=within)
-        with replacing(out / "comparison.csv") as part:
-            table.drop(columns="geometry", errors="ignore").to_csv(part, index=False)
-    return found
+    known = sum(int(np.isfinite(strip).sum()) for _, strip in _strips(raw, scene))
+    return {
+        "outlines": len(outlines),
+        "area_km2": float(outlines["area_km2"].sum()),
+        "share_with_data": known / (scene.shape[0] * scene.shape[1]),
+    }
+
+
+def compare(out, reference):
+    """Compare the outlines of a map with others: write the table, return the summary."""
+    outlines, within = read_outlines(out / "outlines.gpkg"), valid_extent(out / "glacier.tif")
+    summary, table = compare_outlines(outlines, reference, within=within)
+    with replacing(out / "comparison.csv") as part:
+        table.drop(columns="geometry").to_csv(part, index=False)
+    return summary
 
 
 def _classes(probability):
     return np.where(np.isnan(probability), UNLABELLED, probability > 0.5).astype(np.uint8)
 
 
-def _write_raster(raw, scene, path, convert, dtype, nodata):
+def _strips(raw, scene):
+    """Yield first row and raw probabilities (y, x) of strips of the scene."""
+    height, width = scene.shape
+    with open(raw, "rb") as file:
+        for row in range(0, height, ROWS):
+            rows = min(ROWS, height - row)
+            yield row, np.fromfile(file, np.float32, rows * width).reshape(rows, width)
+
+
+def _write_raster(raw, scene, path, convert, dtype, nodata, description):
     """Write one cloud-optimised GeoTIFF of a value for each raw probability."""
     height, width = scene.shape
     profile = {"driver": "GTiff", "count": 1, "dtype": dtype, "nodata": nodata}
@@ -63,13 +86,13 @@ def _write_raster(raw, scene, path, convert, dtype, nodata):
     with replacing(path) as part:
         plain = part.with_suffix(".plain.tif")
         try:
-            with rasterio.open(plain, "w", **profile) as file, open(raw, "rb") as probabilities:
-                for row in range(0, height, ROWS):
-                    rows = min(ROWS, height - row)
-                    strip = np.fromfile(probabilities, np.float32, rows * width)
-                    strip = convert(strip.reshape(rows, width)).astype(dtype)
-                    file.write(strip, 1, window=Window(0, row, width, rows))
-                file.set_band_description(1, path.stem)
+            with rasterio.open(plain, "w", **profile) as file:
+                for row, strip in _strips(raw, scene):
+                    window = Window(0, row, *strip.shape[::-1])
+                    file.write(convert(strip).astype(dtype), 1, window=window)
+                file.set_band_description(1, description)
+                if dtype == "uint8":
+                    file.write_colormap(1, COLOURS)
             resampling = "NEAREST" if dtype == "uint8" else "AVERAGE"
             rasterio.shutil.copy(
                 plain, part, driver="COG", compress="DEFLATE", overview_resampling=resampling
@@ -78,8 +101,9 @@ def _write_raster(raw, scene, path, convert, dtype, nodata):
             plain.unlink(missing_ok=True)
 
 
-def _draw(scene, out, outlines, reference):
+def draw(scene, out, reference):
     """Draw the quick look: every few rows and columns of a large scene, outlines to match."""
+    outlines = read_outlines(out / "outlines.gpkg")
     step = -(-max(scene.shape) // PICTURE)
     height, width = scene.shape
     source = "optical" if "optical" in scene.sources else max(scene.sources, key=scene.sources.get)

@@ -18,6 +18,7 @@ from scipy.sparse.csgraph import connected_components
 from glavitu.areas import geodesic_area
 from glavitu.errors import InputError
 from glavitu.files import replacing
+from glavitu.rasters import check_north_up
 from glavitu.staircase import cuts_of, on_map, straighten
 from glavitu.staircase import smooth as smoothed
 
@@ -163,10 +164,7 @@ def _check_grids(raster, layer):
         raise InputError(f"{raster.name} has bands of {kinds}; a map of classes has one of uint8")
     if raster.crs is None:
         raise InputError(f"{raster.name} has no CRS; say where it lies, e.g. with gdal_edit.py")
-    if transform.b or transform.d or transform.a <= 0 or transform.e >= 0:
-        raise InputError(
-            f"{raster.name} is rotated or not north-up ({tuple(transform)[:6]}); warp it first"
-        )
+    check_north_up(raster.name, transform)
     if layer is None:
         return
     if layer.count != 1:

@@ -3,11 +3,13 @@
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from xml.etree.ElementTree import Element, SubElement, tostring
 
 import numpy as np
 import rasterio
 from pyproj import CRS, Geod, Transformer
 from pyproj.exceptions import ProjError
+from rasterio.dtypes import dtype_rev, typename_fwd
 from rasterio.enums import ColorInterp, MaskFlags, Resampling
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.transform import array_bounds
@@ -59,13 +61,15 @@ class Raster:
 class Layer:
     """How a raster comes to the scene's grid.
 
-    `method` is None where its pixels are those of the grid, from `offset` (row, column) on.
+    `method` is None where its pixels are those of the grid, from `offset` (row, column) on;
+    `nodata` is a value that means no data beside what the file declares, or None.
     """
 
     raster: Raster
     slope: bool
     method: Resampling | None
     offset: tuple = (0, 0)
+    nodata: float | None = None
 
     @property
     def bands(self):
@@ -82,6 +86,8 @@ class Layer:
         nodata, flags = dataset.nodata, dataset.mask_flag_enums[0]
         if MaskFlags.all_valid in flags and np.dtype(dataset.dtypes[0]).kind == "f":
             nodata = np.nan  # else one such pixel would blank those around it
+        if self.nodata is not None:
+            dataset, nodata = _with_nodata(dataset, self.nodata, nodata), self.nodata
         return WarpedVRT(
             dataset,
             crs=grid.crs,
@@ -104,6 +110,24 @@ class Layer:
             yield f"{source} was {how} from {self.raster.grid.spacing}."
         if self.slope:
             yield f"The slope was computed from the elevation of {source} on the grid."
+
+
+def _with_nodata(dataset, value, declared):
+    """Return a view of a dataset where `value` means no data beside what the dataset masks."""
+    height, width = map(str, dataset.shape)
+    view = Element("VRTDataset", rasterXSize=width, rasterYSize=height)
+    SubElement(view, "SRS").text = dataset.crs.to_wkt()
+    SubElement(view, "GeoTransform").text = ",".join(map(repr, dataset.transform.to_gdal()))
+    for band, dtype in zip(dataset.indexes, dataset.dtypes, strict=True):
+        kind = typename_fwd[dtype_rev[dtype]]
+        made = SubElement(view, "VRTRasterBand", dataType=kind, band=str(band))
+        SubElement(made, "NoDataValue").text = repr(value)
+        source = SubElement(made, "ComplexSource")
+        SubElement(source, "SourceFilename").text = dataset.name
+        SubElement(source, "SourceBand").text = str(band)
+        hidden = {True: ("NODATA", "nan"), False: ("UseMaskBand", "true")}[declared != declared]
+        SubElement(source, hidden[0]).text = hidden[1]  # is not copied
+    return rasterio.open(tostring(view, encoding="unicode"), sharing=False)
 
 
 def inspect(path):
@@ -139,13 +163,18 @@ def _header(path, dataset):
         raise InputError(
             f"{path} has no CRS to place it by; assign it, as with gdal_edit.py -a_srs"
         )
+    check_north_up(path, transform)
+    bands = zip(dataset.indexes, dataset.colorinterp, strict=True)
+    alpha = next((band for band, meaning in bands if meaning == ColorInterp.alpha), None)
+    return Raster(str(path), Grid(crs, transform, dataset.shape), dataset.count, alpha)
+
+
+def check_north_up(path, transform):
+    """Refuse a raster whose rows do not run from west to east, the northernmost first."""
     if transform.b or transform.d or transform.a <= 0 or transform.e >= 0:
         raise InputError(
             f"{path} is rotated or not north-up ({tuple(transform)[:6]}); warp it first"
         )
-    bands = zip(dataset.indexes, dataset.colorinterp, strict=True)
-    alpha = next((band for band, meaning in bands if meaning == ColorInterp.alpha), None)
-    return Raster(str(path), Grid(crs, transform, dataset.shape), dataset.count, alpha)
 
 
 def check_sources(rasters, inputs):
@@ -154,12 +183,13 @@ def check_sources(rasters, inputs):
         raise InputError("a scene needs at least one raster")
     if inputs is None:
         return
+    for source, raster in rasters.items():  # a misspelt one before the one it stands for
+        if source not in inputs:
+            raise InputError(f"{raster.path}: {source!r} is not used; expected {listed(inputs)}")
     for source in inputs:
         if source not in rasters:
             raise InputError(f"no raster of {source!r} was given; expected {listed(inputs)}")
     for source, raster in rasters.items():
-        if source not in inputs:
-            raise InputError(f"{raster.path}: {source!r} is not used; expected {listed(inputs)}")
         if raster.bands != inputs[source] and not _lacks_slope(source, raster, inputs[source]):
             raise InputError(
                 f"{raster.path}: {source!r} has {raster.bands} band(s), expected {inputs[source]}"
@@ -170,7 +200,7 @@ def _lacks_slope(source, raster, bands):
     return source == "dem" and raster.bands == 1 and bands == 2
 
 
-def plan(source, raster, reference, bands):
+def plan(source, raster, reference, bands, nodata):
     """Choose how a raster comes to the grid of the raster `reference`."""
     slope = _lacks_slope(source, raster, bands)
     offset = _offset(raster.grid, reference.grid)
@@ -179,14 +209,15 @@ def plan(source, raster, reference, bands):
             f"{raster.path} does not overlap {reference.path}; give rasters of one place"
         )
     if offset is not None:
-        return Layer(raster, slope, None, offset)
+        return Layer(raster, slope, None, offset, nodata)
     if raster.alpha:
         raise InputError(
             f"band {raster.alpha} of {raster.path} is marked as transparency, so that it cannot be "
             f"resampled; drop it, or mark it as data: gdal_edit.py -colorinterp_{raster.alpha} gray"
         )
     finer = _pixels_per_pixel(raster, reference.grid) >= MUCH_FINER
-    return Layer(raster, slope, Resampling.average if finer else Resampling.bilinear)
+    method = Resampling.average if finer else Resampling.bilinear
+    return Layer(raster, slope, method, nodata=nodata)
 
 
 def _offset(inner, grid):

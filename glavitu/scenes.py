@@ -1,12 +1,10 @@
 """GeoTIFF <-> xarray, and `compile_tiles`: a `tiles.csv` of GeoTIFFs to HDF5 tile files."""
 
 import json
-import re
 from pathlib import Path
 
 import h5py
 import numpy as np
-import pandas as pd
 import rasterio
 import rioxarray
 import xarray as xr
@@ -15,6 +13,8 @@ from glavitu import __version__
 from glavitu.errors import InputError
 from glavitu.files import replacing
 from glavitu.progress import progress
+from glavitu.rasters import check_north_up
+from glavitu.tables import inside, read_table
 from glavitu.tiles import SPLITS, SURFACE, UNKNOWN, write_tile
 
 FIXED_COLUMNS = ("tile", "region", "split", "groundtruth")
@@ -33,11 +33,7 @@ def read_raster(path):
             raster = raster.load().astype(np.float32)
     except rasterio.errors.RasterioError as error:
         raise InputError(f"{path} is not a raster GDAL can read: {error}") from None
-    transform = raster.rio.transform()
-    if transform.b or transform.d or transform.a <= 0 or transform.e >= 0:
-        raise InputError(
-            f"{path} is rotated or not north-up ({tuple(transform)[:6]}); warp it first"
-        )
+    check_north_up(path, raster.rio.transform())
     return raster.where(np.isfinite(raster)).transpose("y", "x", "band")
 
 
@@ -96,19 +92,8 @@ def compile_tiles(csv, directory, *, patch_size=384):
 
 
 def _read_table(csv):
-    if not csv.is_file():
-        raise InputError(f"no table at {csv}")
-    try:
-        table = pd.read_csv(csv, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except (ValueError, pd.errors.ParserError) as error:
-        raise InputError(f"{csv} is not a table of comma-separated values: {error}") from None
-    table = table.rename(columns=str.strip).apply(lambda column: column.str.strip())
-    missing = [column for column in FIXED_COLUMNS if column not in table]
-    if missing:
-        raise InputError(
-            f"{csv} has no column {missing[0]!r}; expected tile, region, split, one column per "
-            f"source, groundtruth; found {', '.join(table)}"
-        )
+    expected = "tile, region, split, one column per source, groundtruth"
+    table = read_table(csv, FIXED_COLUMNS, expected)
     sources = _sources_of(table)
     if not sources:
         raise InputError(f"{csv} names no source; add a column such as 'optical' with paths")
@@ -116,11 +101,6 @@ def _read_table(csv):
         if (table[column] == "").any():
             tile = table.loc[table[column] == "", "tile"].iloc[0]
             raise InputError(f"{csv}: tile {tile!r} lacks {column!r}")
-    for tile in table["tile"]:
-        if not re.fullmatch(r"[\w.-]+", tile):
-            raise InputError(f"{csv}: tile name {tile!r} may hold only letters, digits and _ . -")
-    if table["tile"].duplicated().any():
-        raise InputError(f"{csv}: tile {table['tile'][table['tile'].duplicated()].iloc[0]!r} twice")
     unknown = set(table["split"]) - set(SPLITS)
     if unknown:
         raise InputError(f"{csv}: unknown split {sorted(unknown)[0]!r}; use train, val or test")
@@ -130,7 +110,7 @@ def _read_table(csv):
     if SURFACE not in table:
         table[SURFACE] = ""
     for column in ("groundtruth", SURFACE, *sources):
-        table[column] = [_inside(csv, path) if path else None for path in table[column]]
+        table[column] = [inside(csv, path) if path else None for path in table[column]]
         shared = table[column].notna() & table[column].duplicated(keep=False)
         if shared.any():
             twice = table.loc[shared, "tile"]
@@ -140,15 +120,6 @@ def _read_table(csv):
 
 def _sources_of(table):
     return [column for column in table if column not in (*FIXED_COLUMNS, SURFACE)]
-
-
-def _inside(csv, path):
-    """Return the full path of a table's entry, which must lie in the table's folder."""
-    folder = csv.resolve().parent
-    full = (folder / path).resolve()
-    if "://" in path or path.startswith("/vsi") or not full.is_relative_to(folder):
-        raise InputError(f"{csv}: {path} leaves the folder of the table; keep tiles beside it")
-    return full
 
 
 def _read_tile(row, sources):

@@ -23,12 +23,13 @@ class Job(NamedTuple):
     paths: dict
     inputs: dict
     grid: str
-    scaling: dict
+    nodata: dict
     size: int
     stride: int
     batch_size: int
     symmetries: bool
     dropout_samples: int
+    scaling: dict
 
 
 def scene_starts(length, size, stride):
@@ -119,7 +120,9 @@ def _seed_dropout(model, row, sample):
 def _open(job):
     """Return model and scene of a job; a worker opens them once."""
     modified = Path(job.weights).stat().st_mtime_ns
-    return _load(job.weights, modified), _scene(json.dumps([job.paths, job.inputs, job.grid]))
+    return _load(job.weights, modified), _scene(
+        json.dumps([job.paths, job.inputs, job.grid, job.nodata])
+    )
 
 
 @lru_cache(maxsize=2)
@@ -133,5 +136,5 @@ def _load(weights, modified):
 
 @lru_cache(maxsize=2)
 def _scene(key):
-    paths, inputs, grid = json.loads(key)
-    return open_scene(paths, inputs=inputs, grid=grid)
+    paths, inputs, grid, nodata = json.loads(key)
+    return open_scene(paths, inputs=inputs, grid=grid, nodata=nodata)

@@ -5,6 +5,7 @@ import numpy as np
 from glavitu.errors import InputError
 
 FAR = 0.2  # share of pixels beyond the training data's range, widened by half, that is remarked
+SCARCE = 0.05  # share of pixels with data below which it is remarked
 
 
 def in_units(scaling, factors):
@@ -23,30 +24,40 @@ def in_units(scaling, factors):
     }
 
 
-def own_scaling(scene):
-    """Return the 1st and 99th percentile of each band, of at most 200 rows of the scene."""
-    scaling = {}
-    for source, values in _sample(scene).items():
-        low, high = np.nanpercentile(values, (1, 99), axis=0)
-        scaling[source] = {"low": low.tolist(), "high": np.maximum(high, low + 1e-6).tolist()}
-    return scaling
-
-
-def _sample(scene):
-    """Return the pixels (n, band) of each source in at most 200 rows."""
+def sample(scene):
+    """Return the pixels (n, band) of each source in at most 200 rows of a scene."""
     height, width = scene.shape
     rows = [scene.read(row, 0, 1, width) for row in range(0, height, -(-height // 200))]
     values = {s: np.concatenate([row[s][0] for row in rows]) for s in scene.sources}
     for source, pixels in values.items():
         if np.isnan(pixels).all(0).any():
-            raise InputError(f"{source!r} has no data in this scene")
+            values[source] = _first_data(scene, source)
     return values
 
 
-def unlike_training(scene, scaling):
-    """Say which bands lie mostly outside of what the training data held."""
+def _first_data(scene, source):
+    """Return the first rows in which every band of a source has data, (n, band)."""
+    height, width = scene.shape
+    for row in range(0, height, 64):
+        pixels = scene.read(row, 0, min(64, height - row), width)[source]
+        if not np.isnan(pixels).all((0, 1)).any():
+            return pixels.reshape(-1, pixels.shape[-1])
+    raise InputError(f"{source!r} has no data in this scene")
+
+
+def own_scaling(pixels):
+    """Return the 1st and 99th percentile of each band of `sample`."""
+    scaling = {}
+    for source, values in pixels.items():
+        low, high = np.nanpercentile(values, (1, 99), axis=0)
+        scaling[source] = {"low": low.tolist(), "high": np.maximum(high, low + 1e-6).tolist()}
+    return scaling
+
+
+def unlike_training(pixels, scaling):
+    """Say which bands of `sample` lie mostly outside of what the training data held."""
     remarks = []
-    for source, values in _sample(scene).items():
+    for source, values in pixels.items():
         low, high = (np.array(scaling[source][key]) for key in ("low", "high"))
         scaled = (values - low) / (high - low)
         with np.errstate(invalid="ignore"):
@@ -57,3 +68,13 @@ def unlike_training(scene, scaling):
             for band in np.flatnonzero(outside > FAR)
         ]
     return remarks
+
+
+def mostly_empty(share_with_data):
+    """Say so where hardly any pixel has data in all sources."""
+    if share_with_data >= SCARCE:
+        return []
+    return [
+        f"Only {share_with_data:.2%} of the pixels have data in all sources; do the rasters cover "
+        "one place, and is what they declare as no data right?"
+    ]

@@ -8,6 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from glavitu import build_model, save_weights
+from glavitu.backend import keras
+from glavitu.files import write_json
 from glavitu.profiles import Profile
 from glavitu.scenes import to_dataarray, write_raster
 from glavitu.tiles import write_tile
@@ -20,6 +23,13 @@ TINY_SIZES = {
     | {"blocks": 1, "heads": 2},
     "glavitu": {"fusion_filters": 4, "filters": 4, "steps": 2, "embed_dim": 8, "mlp_dim": 8}
     | {"blocks": 1, "heads": 2, "decoder_filters": 4},
+}
+
+
+SCENE_INPUTS = {"optical": 3, "dem": 2}
+SCENE_SCALING = {
+    "optical": {"low": [0] * 3, "high": [2] * 3},
+    "dem": {"low": [0, 0], "high": [9, 9]},
 }
 
 
@@ -110,3 +120,37 @@ def weights_of(folder, name="resunet"):
             lambda key, item: arrays.update({key: item[()]}) if hasattr(item, "shape") else None
         )
     return arrays
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory):
+    """Write the weights of a tiny network for scenes, and the record that `map_scene` reads."""
+    path = tmp_path_factory.mktemp("trained") / "net.weights.h5"
+    keras.utils.set_random_seed(0)
+    model = build_model("glavitu", inputs=SCENE_INPUTS, patch_size=16, **TINY_SIZES["glavitu"])
+    rng = np.random.default_rng(0)
+    for variable in model.trainable_variables:  # as good as trained: answers differ from 0.5
+        variable.assign(variable + rng.normal(0, 0.05, variable.shape))
+    save_weights(model, path, **TINY_SIZES["glavitu"])
+    write_json(path.with_name("net.json"), {"scaling": SCENE_SCALING})
+    return path
+
+
+@pytest.fixture
+def scene(tmp_path):
+    return make_scene(tmp_path / "scene", 70, 45)
+
+
+def make_scene(folder, height, width, seed=0):
+    """Write rasters of random values, with no data in a corner; return paths and arrays."""
+    rng = np.random.default_rng(seed)
+    paths, arrays = {}, {}
+    for source, bands in SCENE_INPUTS.items():
+        values = rng.uniform(0.1, 2, (height, width, bands)).astype(np.float32)
+        if source == "optical":
+            values[:4, :7] = np.nan
+        arrays[source], paths[source] = values, folder / f"{source}.tif"
+        transform = (30, 0, 500_000, 0, -30, 5_000_000)
+        array = to_dataarray(values.transpose(2, 0, 1), transform, "EPSG:32632", nodata=np.nan)
+        write_raster(paths[source], array)
+    return paths, arrays

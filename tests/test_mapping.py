@@ -11,51 +11,17 @@ import pytest
 import rasterio
 import shapely
 from click.testing import CliRunner
-from conftest import TINY_SIZES
+from conftest import SCENE_INPUTS as INPUTS
+from conftest import SCENE_SCALING as SCALING
+from conftest import make_scene
 
-from glavitu import InputError, build_model, load_model, mapping, save_weights, strips
+from glavitu import InputError, load_model, mapping, strips
 from glavitu.__main__ import cli
-from glavitu.backend import keras
 from glavitu.files import write_json
 from glavitu.prediction import blend
 from glavitu.scenes import scale, to_dataarray, write_raster
 
-INPUTS = {"optical": 3, "dem": 2}
-SCALING = {"optical": {"low": [0] * 3, "high": [2] * 3}, "dem": {"low": [0, 0], "high": [9, 9]}}
 MAPS = ("glacier.tif", "probability.tif", "confidence.tif")
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    path = tmp_path_factory.mktemp("trained") / "net.weights.h5"
-    keras.utils.set_random_seed(0)
-    model = build_model("glavitu", inputs=INPUTS, patch_size=16, **TINY_SIZES["glavitu"])
-    rng = np.random.default_rng(0)
-    for variable in model.trainable_variables:  # as good as trained: answers differ from 0.5
-        variable.assign(variable + rng.normal(0, 0.05, variable.shape))
-    save_weights(model, path, **TINY_SIZES["glavitu"])
-    write_json(path.with_name("net.json"), {"scaling": SCALING})
-    return path
-
-
-def make_scene(folder, height, width, seed=0):
-    """Write rasters of random values, with no data in a corner; return paths and arrays."""
-    rng = np.random.default_rng(seed)
-    paths, arrays = {}, {}
-    for source, bands in INPUTS.items():
-        values = rng.uniform(0.1, 2, (height, width, bands)).astype(np.float32)
-        if source == "optical":
-            values[:4, :7] = np.nan
-        arrays[source], paths[source] = values, folder / f"{source}.tif"
-        transform = (30, 0, 500_000, 0, -30, 5_000_000)
-        array = to_dataarray(values.transpose(2, 0, 1), transform, "EPSG:32632", nodata=np.nan)
-        write_raster(paths[source], array)
-    return paths, arrays
-
-
-@pytest.fixture
-def scene(tmp_path):
-    return make_scene(tmp_path / "scene", 70, 45)
 
 
 def read(path):
@@ -168,7 +134,7 @@ def test_a_finished_map_is_kept_and_another_refused_unless_overwritten(weights, 
     first = mapping.map_scene(weights, paths, out)
     before = (out / "glacier.tif").stat().st_mtime_ns
     assert mapping.map_scene(weights, paths, out)["outlines"] == first["outlines"]
-    with pytest.raises(InputError, match="has a map of other rasters or settings"):
+    with pytest.raises(InputError, match="has a map with stride 8, not 4; name another"):
         mapping.map_scene(weights, paths, out, stride=4)
     assert (out / "glacier.tif").stat().st_mtime_ns == before
     mapping.map_scene(weights, paths, out, stride=4, overwrite=True)
@@ -178,7 +144,7 @@ def test_a_finished_map_is_kept_and_another_refused_unless_overwritten(weights, 
 def test_symmetries_and_dropout_change_the_map_and_are_the_same_again(weights, scene, tmp_path):
     paths, _ = scene
     plain = mapping.map_scene(weights, paths, tmp_path / "plain")
-    assert plain["temperature"] is None
+    assert plain["recipe"]["temperature"] is None
     for options in ({"symmetries": True}, {"dropout_samples": 2}):
         maps = []
         for again in ("a", "b"):
@@ -195,7 +161,7 @@ def test_symmetries_of_a_turned_scene_turn_the_map(weights, tmp_path):
         s: np.random.default_rng(0).random((2, 16, 16, b)).astype("f4") for s, b in INPUTS.items()
     }
     model = load_model(weights)
-    job = strips.Job("", {}, INPUTS, None, SCALING, 16, 8, 2, True, 0)
+    job = strips.Job("", {}, INPUTS, None, {}, 16, 8, 2, True, 0, SCALING)
     straight = strips._ask(model, patches, job, 0)
     turned = strips._ask(model, {s: strips._turn(a, True, 1) for s, a in patches.items()}, job, 0)
     assert np.allclose(strips._turn_back(turned, True, 1), straight, atol=1e-5)

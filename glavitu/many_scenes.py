@@ -1,0 +1,116 @@
+"""Map all scenes of a table, one after the other, with one network."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from glavitu.errors import InputError
+from glavitu.files import replacing
+from glavitu.mapping import connected, map_scene
+from glavitu.mapping_settings import read_trained
+from glavitu.progress import say
+from glavitu.tables import inside, read_table
+
+FIXED_COLUMNS = ("name", "date", "reference")
+SUMMARY = "scenes.csv"
+
+
+def map_scenes(weights, csv, out, *, scheduler=None, **options):
+    """Map the scenes of a table.
+
+    Parameters
+    ----------
+    weights : str or Path
+        As for `map_scene`; the network is loaded once.
+    csv : str or Path
+        Table with the columns ``name``, one per source the network was trained with, and if wanted
+        ``date`` and ``reference``: files in the table's folder or below, relative to it.
+    out : str or Path
+        Folder for the maps of each scene, ``out/NAME``, and ``scenes.csv``: a row per scene of what
+        was found, renewed after each.
+    scheduler : str or distributed.Client, optional
+        As for `map_scene`; the rows of windows of one scene after the other go to the workers.
+    **options
+        Of all scenes, as for `map_scene`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        What ``scenes.csv`` holds: ``name``, ``date``, ``outlines``, ``area_km2``, the figures of
+        the comparison, ``remarks`` and ``error``, the line that says why a scene has no map.
+        Scenes that are mapped already are not mapped again.
+
+    Raises
+    ------
+    InputError
+        For weights or a table that cannot be used. A scene that cannot be mapped stops no other.
+    """
+    csv, out = Path(csv), Path(out)
+    inputs = list(read_trained(Path(weights))[0]["inputs"])
+    table = _read(csv, inputs)
+    _check_summary(csv, out)
+    rows = []
+    with connected(scheduler) as client:
+        for _, scene in table.iterrows():
+            row = {"name": scene["name"], "date": scene["date"], "error": ""}
+            try:
+                row |= _map(weights, csv, scene, inputs, out, options | {"scheduler": client})
+            except InputError as error:
+                row["error"] = str(error)
+            rows.append(row)
+            _report(row)
+            summary = _write(rows, out)
+    return summary
+
+
+def _read(csv, inputs):
+    expected = f"name, {', '.join(inputs)}, and if wanted date and reference"
+    table = read_table(csv, ("name", *inputs), expected)
+    unknown = [column for column in table if column not in (*FIXED_COLUMNS, *inputs)]
+    if unknown:
+        raise InputError(f"{csv}: column {unknown[0]!r} is not used; expected {expected}")
+    if table.empty:
+        raise InputError(f"{csv} has no scenes; expected a row for each")
+    return table.assign(**{name: "" for name in FIXED_COLUMNS if name not in table})
+
+
+def _check_summary(csv, out):
+    """Refuse a folder whose table is not a summary of ours."""
+    summary = out / SUMMARY
+    if summary.exists() and (
+        summary.samefile(csv) or "outlines" not in summary.read_text(encoding="utf-8")[:1000]
+    ):
+        raise InputError(f"{summary} would be overwritten by the summary; name another folder (-o)")
+
+
+def _map(weights, csv, scene, inputs, out, options):
+    """Map one scene; return its part of the summary."""
+    paths = {source: inside(csv, scene[source]) for source in inputs if scene[source]}
+    reference = inside(csv, scene["reference"]) if scene["reference"] else None
+    options |= {"date": scene["date"], "reference": reference}
+    found = map_scene(weights, paths, out / scene["name"], **options)
+    remarks = {"remarks": " ".join(found["remarks"])}
+    keys = ("outlines", "area_km2")
+    return {key: found[key] for key in keys} | found.get("comparison", {}) | remarks
+
+
+def _report(row):
+    if row["error"]:
+        say(f"{row['name']}: not mapped: {row['error']}")
+        return
+    iou = f", IoU {row['iou']:.3f} with the reference" if "iou" in row else ""
+    say(f"{row['name']}: {row['outlines']} outlines, {row['area_km2']:.2f} km2{iou}")
+    if row["remarks"]:
+        say(f"{row['name']}: {row['remarks']}")
+
+
+def _write(rows, out):
+    """Write the summary of the scenes so far and return it."""
+    summary = pd.DataFrame(rows)
+    first, last = ["name", "date", "outlines", "area_km2"], ["remarks", "error"]
+    compared = [column for column in summary if column not in first + last]
+    summary = summary.reindex(columns=first + compared + last)
+    summary["outlines"] = summary["outlines"].astype("Int64")  # also where scenes have none
+    with replacing(out / SUMMARY) as part:
+        summary.to_csv(part, index=False)
+    return summary

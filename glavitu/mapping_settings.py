@@ -1,0 +1,107 @@
+"""What a map is made with: settings that are checked, and compared with those of a map there is."""
+
+import re
+from datetime import date as calendar
+from pathlib import Path
+
+from glavitu.errors import InputError
+from glavitu.files import read_json
+from glavitu.weights import read_built
+
+OUTPUTS = ("glacier.tif", "probability.tif", "confidence.tif", "outlines.gpkg", "quicklook.png")
+
+
+def read_trained(weights):
+    """Return what a weight file was built with, and the scaling of its training data."""
+    if not weights.exists():
+        raise InputError(f"no weights at {weights}; train a network first")
+    built = read_built(weights)
+    record = weights.with_name(weights.name.removesuffix(".weights.h5") + ".json")
+    if built is None or not record.exists():
+        raise InputError(
+            f"{weights} lacks {'what it is for' if built is None else record.name}; map needs the "
+            "weights of a training and the record that it left beside them"
+        )
+    scaling = read_json(record).get("scaling") or {}
+    if missing := [source for source in built["inputs"] if source not in scaling]:
+        raise InputError(f"{record} does not say how {missing[0]!r} was scaled for training")
+    return built, {source: scaling[source] for source in built["inputs"]}
+
+
+def check_stride(stride, size):
+    """Return the step between windows of a size, by default half of it."""
+    if stride is None:
+        return size // 2
+    if not 1 <= stride <= size:
+        raise InputError(
+            f"stride {stride} would leave gaps between windows of {size} pixels; use 1 to {size}"
+        )
+    return stride
+
+
+def check_date(date):
+    """Refuse what is no date, such as the 30th of February; empty is unknown."""
+    date = str(date)
+    if date:
+        try:
+            if not re.fullmatch(r"\d{4}(-\d\d){0,2}", date):
+                raise ValueError
+            calendar.fromisoformat((date + "-01-01")[:10])
+        except ValueError:
+            raise InputError(
+                f"date {date!r}, expected YYYY, YYYY-MM or YYYY-MM-DD, such as 2020-08-31"
+            ) from None
+    return date
+
+
+def check_outputs(out, inputs):
+    """Refuse a folder where files that are not of a map of ours would be lost."""
+    files = [out / name for name in (*OUTPUTS, "comparison.csv", "map.json")]
+    lost = [path for path in inputs if Path(path) in files]
+    if not (out / "map.json").exists() and not (out / ".part-probability.json").exists():
+        lost += [path for path in files if path.exists()]
+    if lost:
+        raise InputError(f"{lost[0]} would be overwritten by the map; name another folder (-o)")
+
+
+def finished(out, recipe, overwrite):
+    """Return the record of a map made by this very recipe; clear or refuse that of another."""
+    path = out / "map.json"
+    if not path.exists():
+        return None
+    record = read_json(path)
+    change = difference(record["recipe"], recipe)
+    if change is None and all((out / name).exists() for name in OUTPUTS):
+        return record
+    if change and not overwrite:
+        raise InputError(f"{out} has a map with {change}; name another folder (-o) or --overwrite")
+    path.unlink()
+    if "comparison" in record:
+        (out / "comparison.csv").unlink(missing_ok=True)
+    return None
+
+
+def difference(old, new, name=""):
+    """Return in words the first setting in which two recipes differ, None where they are one.
+
+    Examples
+    --------
+    >>> difference({"stride": 8, "paths": {"dem": "a.tif"}}, {"stride": 8, "paths": {}})
+    "dem of paths 'a.tif', not none"
+    """
+    for key in dict.fromkeys([*new, *old]):
+        was, now = old.get(key), new.get(key)
+        if was == now:
+            continue
+        if isinstance(was, dict) and isinstance(now, dict):
+            return difference(was, now, key)
+        was, now = ("none" if value is None else _short(value) for value in (was, now))
+        if name == "fingerprints":
+            return f"another content of {key}"
+        return f"{key} of {name} {was}, not {now}" if name else f"{key} {was}, not {now}"
+    return None
+
+
+def _short(value, length=60):
+    text = repr(value)
+    return text if len(text) <= length else f"{text[:length]}..."
