@@ -1,0 +1,164 @@
+import geopandas as gpd
+import numpy as np
+import pandas as pd
+import pytest
+import shapely
+from click.testing import CliRunner
+from conftest import make_scene
+
+from glavitu import InputError, map_scene, mapping
+from glavitu.__main__ import cli
+from glavitu.calibration import calibration_path
+from glavitu.files import read_json, write_json
+from glavitu.mapping_settings import check_date
+from glavitu.provenance import fingerprint
+
+
+@pytest.fixture
+def inventory(tmp_path):
+    """Write one glacier that covers the northern half of the scene."""
+    frame = gpd.GeoDataFrame(geometry=[shapely.box(5e5, 5e6 - 1050, 5e5 + 1350, 5e6)], crs=32632)
+    frame.to_file(tmp_path / "inventory.gpkg")
+    return tmp_path / "inventory.gpkg"
+
+
+def files(folder):
+    return {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
+
+
+def test_a_finished_map_is_compared_without_predicting_again(
+    weights, scene, inventory, tmp_path, monkeypatch
+):
+    paths, out = scene[0], tmp_path / "out"
+    expected = map_scene(weights, paths, tmp_path / "at_once", reference=inventory)
+    map_scene(weights, paths, out)
+    before = files(out)
+    monkeypatch.setattr(mapping, "predict_strip", None)
+    found = map_scene(weights, paths, out, reference=inventory)
+    assert found["comparison"] == expected["comparison"]
+    assert read_json(out / "map.json")["comparison"] == pytest.approx(expected["comparison"])
+    changed = {name for name, time in files(out).items() if time != before.get(name)}
+    assert changed == {"map.json", "comparison.csv", "quicklook.png"}
+    before = files(out)
+    for reference in (inventory, None):
+        again = map_scene(weights, paths, out, reference=reference)
+        assert again["comparison"] == pytest.approx(found["comparison"])
+    assert files(out) == before
+
+
+def test_another_reference_is_compared_anew(weights, scene, inventory, tmp_path):
+    map_scene(weights, scene[0], tmp_path / "out", reference=inventory)
+    wider = gpd.read_file(inventory)
+    wider.geometry = wider.buffer(300)
+    wider.to_file(inventory)
+    found = map_scene(weights, scene[0], tmp_path / "out", reference=inventory)
+    stored = pd.read_csv(tmp_path / "out" / "comparison.csv")
+    assert stored["reference_km2"].sum() == pytest.approx(found["comparison"]["reference_km2"])
+    assert found["comparison"]["reference_km2"] > 1350 * 1050e-6 * 1.2
+
+
+def test_a_comparison_of_a_map_that_is_replaced_does_not_stay(weights, scene, inventory, tmp_path):
+    map_scene(weights, scene[0], tmp_path / "out", reference=inventory)
+    found = map_scene(weights, scene[0], tmp_path / "out", stride=4, overwrite=True)
+    assert "comparison" not in found and not (tmp_path / "out" / "comparison.csv").exists()
+
+
+def test_a_reference_without_glaciers_where_there_are_data_leaves_a_finished_map(weights, tmp_path):
+    paths, _ = make_scene(tmp_path / "scene", 20, 20)
+    corner = shapely.box(5e5, 5e6 - 90, 5e5 + 90, 5e6)  # where the scene has no data
+    gpd.GeoSeries([corner], crs=32632).to_file(tmp_path / "corner.gpkg")
+    for _ in range(2):
+        with pytest.raises(InputError, match="no glacier in the scene"):
+            map_scene(weights, paths, tmp_path / "out", reference=tmp_path / "corner.gpkg")
+        assert (tmp_path / "out" / "map.json").exists()
+        assert not list((tmp_path / "out").glob(".part*"))
+
+
+def test_a_map_that_has_lost_a_file_is_made_again(weights, scene, tmp_path):
+    map_scene(weights, scene[0], tmp_path / "out")
+    (tmp_path / "out" / "outlines.gpkg").unlink()
+    map_scene(weights, scene[0], tmp_path / "out")
+    assert (tmp_path / "out" / "outlines.gpkg").exists()
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"stride": 4}, "out has a map with stride 8, not 4; name another folder"),
+        ({"symmetries": True}, "a map with symmetries False, not True; name"),
+        ({"factors": {"dem": 2}}, "a map with dem of factors none, not 2; name"),
+        ({"nodata": {"dem": 0}}, "a map with dem of nodata none, not 0; name"),
+        ({"grid": "dem"}, "a map with grid none, not 'dem'; name"),
+        ({"date": "2020"}, "a map with date of outlines '', not '2020'; name"),
+    ],
+)
+def test_the_setting_that_differs_is_named(weights, scene, tmp_path, options, message):
+    map_scene(weights, scene[0], tmp_path / "out")
+    before = files(tmp_path / "out")
+    with pytest.raises(InputError, match=message) as raised:
+        map_scene(weights, scene[0], tmp_path / "out", **options)
+    assert "\n" not in str(raised.value)
+    assert files(tmp_path / "out") == before
+
+
+def test_changed_rasters_and_a_new_calibration_are_named(weights, scene, tmp_path):
+    paths, _ = scene
+    map_scene(weights, paths, tmp_path / "out")
+    calibration = calibration_path(weights)
+    write_json(calibration, {"temperature": 1.5, "weights": fingerprint(weights)})
+    try:
+        with pytest.raises(InputError, match="a map with temperature none, not 1.5;"):
+            map_scene(weights, paths, tmp_path / "out")
+    finally:
+        calibration.unlink()
+    make_scene(paths["dem"].parent, 70, 45, seed=7)
+    with pytest.raises(InputError, match=r"a map with another content of /.*\.tif; name"):
+        map_scene(weights, paths, tmp_path / "out")
+
+
+@pytest.mark.parametrize("stride", [-1, 0, 17])
+def test_a_stride_that_leaves_gaps_is_refused(weights, scene, tmp_path, stride):
+    with pytest.raises(InputError, match=f"stride {stride} would leave gaps .* of 16 pixels"):
+        map_scene(weights, scene[0], tmp_path / "out", stride=stride)
+
+
+@pytest.mark.parametrize("date", ["", "2020", "2020-08", "2020-02-29"])
+def test_dates_that_are_one_are_kept(date):
+    assert check_date(date) == date
+
+
+@pytest.mark.parametrize("date", ["August", "20200801", "2020-13", "2021-02-29", "2020-8-1"])
+def test_dates_that_are_none_are_refused(weights, scene, tmp_path, date):
+    with pytest.raises(InputError, match=f"date '{date}', expected YYYY, YYYY-MM or YYYY-MM-DD"):
+        map_scene(weights, scene[0], tmp_path / "out", date=date)
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_almost_empty_scene_is_remarked(weights, scene, tmp_path):
+    paths, arrays = scene
+    assert map_scene(weights, paths, tmp_path / "plain")["remarks"] == []
+    low = float(np.sort(arrays["dem"][..., 0].ravel())[-64])
+    # all but the 64 highest of 70 x 45 pixels, which the rasters' own corner may hide
+    from glavitu.scenes import to_dataarray, write_raster
+
+    values = np.where(arrays["dem"] >= low, arrays["dem"], 0)[..., :1].repeat(2, -1)
+    array = to_dataarray(values.transpose(2, 0, 1), (30, 0, 5e5, 0, -30, 5e6), "EPSG:32632")
+    write_raster(tmp_path / "dem.tif", array)
+    changed = paths | {"dem": tmp_path / "dem.tif"}
+    found = map_scene(weights, changed, tmp_path / "out", nodata={"dem": 0})
+    shares = (found["share_with_data"], 64 / 3150)
+    assert 0.9 * shares[1] <= shares[0] <= shares[1]
+    assert found["remarks"][-1].startswith(f"Only {shares[0]:.2%} of the pixels have data in all")
+
+
+def test_sources_given_twice_or_misspelt_are_named(weights, scene, tmp_path):
+    paths, _ = scene
+    base = ["map", "--weights", str(weights), "-o", str(tmp_path / "out")]
+    optical, dem = (f"{source}={path}" for source, path in paths.items())
+    twice = [*base, "--source", optical, "--source", dem, "--source", dem]
+    assert "'dem' is given twice" in CliRunner().invoke(cli, twice).output
+    both = [*base, "--source", optical, "--dem", str(paths["dem"]), "--source", dem]
+    assert "'dem' is given twice" in CliRunner().invoke(cli, both).output
+    typo = [*base, "--source", optical, "--source", f"dme={paths['dem']}"]
+    message = str(CliRunner().invoke(cli, typo).exception)
+    assert "'dme' is not used; expected 'optical', 'dem'" in message
