@@ -167,24 +167,6 @@ def test_symmetries_of_a_turned_scene_turn_the_map(weights, tmp_path):
     assert np.allclose(strips._turn_back(turned, True, 1), straight, atol=1e-5)
 
 
-def test_the_outputs_open_with_other_software(weights, scene, tmp_path):
-    paths, _ = scene
-    found = mapping.map_scene(weights, paths, tmp_path / "out", min_area=0, date="2020-08-01")
-    for name in MAPS:
-        with rasterio.open(tmp_path / "out" / name) as file:
-            assert file.crs.to_epsg() == 32632 and file.transform[:6] == (30, 0, 5e5, 0, -30, 5e6)
-            assert file.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
-    outlines = gpd.read_file(tmp_path / "out" / "outlines.gpkg")
-    assert len(outlines) == found["outlines"] > 0
-    pixels = (read(tmp_path / "out" / "glacier.tif") == 1).sum()
-    assert outlines.area.sum() == pytest.approx(pixels * 900)
-    assert found["area_km2"] == pytest.approx(pixels * 900e-6, rel=2e-3)
-    assert set(outlines["date"].astype(str)) == {"2020-08-01"} and set(outlines["model"]) == {
-        "glavitu"
-    }
-    assert (tmp_path / "out" / "quicklook.png").stat().st_size > 5000
-
-
 def test_a_map_agrees_with_its_own_outlines(weights, scene, tmp_path):
     paths, _ = scene
     mapping.map_scene(weights, paths, tmp_path / "a", min_area=0)

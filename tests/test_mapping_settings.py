@@ -12,6 +12,7 @@ from glavitu.calibration import calibration_path
 from glavitu.files import read_json, write_json
 from glavitu.mapping_settings import check_date
 from glavitu.provenance import fingerprint
+from glavitu.scenes import to_dataarray, write_raster
 
 
 @pytest.fixture
@@ -138,9 +139,7 @@ def test_an_almost_empty_scene_is_remarked(weights, scene, tmp_path):
     paths, arrays = scene
     assert map_scene(weights, paths, tmp_path / "plain")["remarks"] == []
     low = float(np.sort(arrays["dem"][..., 0].ravel())[-64])
-    # all but the 64 highest of 70 x 45 pixels, which the rasters' own corner may hide
-    from glavitu.scenes import to_dataarray, write_raster
-
+    # 64 of 70 x 45 pixels keep their data, but those in the corner where the optical has none
     values = np.where(arrays["dem"] >= low, arrays["dem"], 0)[..., :1].repeat(2, -1)
     array = to_dataarray(values.transpose(2, 0, 1), (30, 0, 5e5, 0, -30, 5e6), "EPSG:32632")
     write_raster(tmp_path / "dem.tif", array)
