@@ -5,7 +5,8 @@
 RUN is a folder of the extended study, by default `runs/extended`; DATA the demo data, by default
 `data/demo`. Maps `DIR/scenes`: three scenes without glaciers, three of a small one, and Everest,
 for which a network is trained on the demo's red, green, blue, NIR and elevation, as Landsat 7 and
-the DEM have them there. Writes `runs/benchmarks/scenes.json`, `scenes.md` and the maps.
+the DEM have them there. Writes `runs/benchmarks/scenes.json`, `scenes.md`,
+pictures of two scenes, and the maps.
 """
 
 import os
@@ -16,8 +17,15 @@ from pathlib import Path
 import pandas as pd
 import rasterio
 
+COMPARED = {
+    "iou": "IoU",
+    "area_difference_percent": "area difference (%)",
+    "distance_mean_m": "boundary distance (m)",
+    "distance_p95_m": "its 95th percentile (m)",
+}
 REFLECTANCE = {"optical": 1e-4}  # of Sentinel-2 digital numbers
 SCENES = {"no_glacier": ("282D", "38D", "637U"), "vinciguerra": ("2019", "2021", "2022")}
+PICTURED = "vinciguerra", "2019"
 
 
 def make_landsat_like(demo, out):
@@ -51,12 +59,30 @@ def share_mapped(folder):
     return float((classes == 1).sum() / (classes != 255).sum())
 
 
-def iou_with(folder, truth):
-    """Return the IoU of a map with a raster of the same grid."""
-    with rasterio.open(folder / "glacier.tif") as file, rasterio.open(truth) as reference:
-        mapped, true = file.read(1), reference.read(1)
-    known, found, true = mapped != 255, mapped == 1, true == 1
-    return float((found & true & known).sum() / ((found | true) & known).sum())
+def figures(found, folder):
+    """Return the figures of a map and of its comparison, where there is one."""
+    return {"mapped share": share_mapped(folder)} | {
+        title: found["comparison"][key] for key, title in COMPARED.items() if "comparison" in found
+    }
+
+
+def keep_picture(found, folder, name, what):
+    """Store the quick look of a map and a caption with its figures for the README."""
+    shutil.copy(folder / "quicklook.png", folder.parents[1] / f"{name}.png")
+    agreement = found["comparison"]
+    return (
+        f"{what}, trained on demo data: IoU {agreement['iou']:.3f} with the reference where all "
+        f"sources have data; {agreement['reference_km2']:.2f} km2 there, "
+        f"{agreement['mapped_km2']:.2f} km2 mapped."
+    )
+
+
+def outlines_of(truth, path):
+    """Write the outlines of a raster of 1 and 0, for comparison; return their path."""
+    from glavitu.outlines import trace, write_outlines
+
+    write_outlines(trace(truth, min_area=0), path)
+    return path
 
 
 def map_everest(real, demo, out):
@@ -70,7 +96,8 @@ def map_everest(real, demo, out):
     paths = {"rgb": "landsat7_rgb.tif", "nir": "landsat7_nir.tif", "dem": "dem.tif"}
     paths = {source: real / "everest" / file for source, file in paths.items()}
     weights = out / "weights" / "landsat_like.weights.h5"
-    options = {"grid": "rgb", "own_scaling": True, "reference": real / "everest" / "outlines.gpkg"}
+    options = {"grid": "rgb", "own_scaling": True, "nodata": {"dem": 0}}  # it declares none
+    options["reference"] = real / "everest" / "outlines.gpkg"
     return map_scene(weights, paths, out / "maps" / "everest", overwrite=True, **options)
 
 
@@ -87,7 +114,7 @@ def main(run="runs/extended", demo="data/demo"):
         Path(run),
         Path("runs/benchmarks"),
     )
-    rows = []
+    rows, pictures = [], {}
     for kind, names in SCENES.items():
         for name in names:
             source = real / kind / name
@@ -98,29 +125,29 @@ def main(run="runs/extended", demo="data/demo"):
                     continue
                 folder = out / "maps" / f"{kind}-{name}-{network}"
                 weights = run / "weights" / f"{network}.weights.h5"
-                map_scene(weights, paths, folder, factors=REFLECTANCE, overwrite=True)
-                row = {"scene": f"{kind} {name}", "network": network}
-                row["mapped share"] = share_mapped(folder)
-                if (source / "groundtruth.tif").exists():
-                    row["IoU"] = iou_with(folder, source / "groundtruth.tif")
+                options = {"factors": REFLECTANCE, "nodata": {"optical": 0}, "overwrite": True}
+                if (truth := source / "groundtruth.tif").exists():
+                    reference = out / "maps" / f"{kind}-{name}.gpkg"
+                    options["reference"] = outlines_of(truth, reference)
+                found = map_scene(weights, paths, folder, **options)
+                row = {"scene": f"{kind} {name}", "network": network} | figures(found, folder)
                 rows.append(row)
                 print(row, flush=True)
+                if (kind, name) == PICTURED:
+                    what = f"Vinciguerra in {name}, Sentinel-2 at 10 m, by {network}"
+                    pictures["scene_vinciguerra"] = keep_picture(
+                        found, folder, "scene_vinciguerra", what
+                    )
     everest = map_everest(real, Path(demo), out)
-    summary = everest["comparison"]
-    rows.append(
-        {
-            "scene": "everest",
-            "network": "resunet on red, green, blue, NIR and DEM",
-            "mapped share": share_mapped(out / "maps" / "everest"),
-            "IoU": summary["iou"],
-            "area difference (%)": summary["area_difference_percent"],
-            "boundary distance (m)": summary["distance_mean_m"],
-            "its 95th percentile (m)": summary["distance_p95_m"],
-        }
-    )
+    folder = out / "maps" / "everest"
+    network = "resunet on red, green, blue, NIR and DEM"
+    rows.append({"scene": "everest", "network": network} | figures(everest, folder))
+    what = f"Everest, Landsat 7 at 30 m, by {network}"
+    pictures["scene_everest"] = keep_picture(everest, folder, "scene_everest", what)
     table = pd.DataFrame(rows)
     record = {"rows": table.astype(object).where(table.notna(), None).to_dict("records")}
-    write_json(out / "scenes.json", record | {"everest": everest, "provenance": provenance()})
+    record |= {"pictures": pictures, "everest": everest, "provenance": provenance()}
+    write_json(out / "scenes.json", record)
     with replacing(out / "scenes.md") as part:
         part.write_text(to_markdown(table), encoding="utf-8")
     print(to_markdown(table))

@@ -73,13 +73,19 @@ def _training_logs(record):
 
 
 def store_benchmarks(benchmarks, folder):
-    """Copy the tables of benchmarks, and say below each where it comes from."""
+    """Copy tables and captioned pictures of benchmarks, and say below each where it comes from."""
     for path in benchmarks.glob("*.json"):
-        origin = json.loads(path.read_text(encoding="utf-8"))["provenance"]
+        record = json.loads(path.read_text(encoding="utf-8"))
+        origin = record["provenance"]
         versions = ", ".join(f"{k} {v}" for k, v in origin["versions"].items())
         caption = f"\nMeasured at commit {origin['commit']}, {origin['time'][:10]}, {versions}.\n"
         table = path.with_suffix(".md").read_text(encoding="utf-8")
         (folder / f"{path.stem}.md").write_text(table + caption, encoding="utf-8")
+        for name, text in record.get("pictures", {}).items():
+            shutil.copy(benchmarks / f"{name}.png", folder / f"{name}.png")
+            where = folder.relative_to(ROOT).as_posix()
+            picture = f"![{text}]({where}/{name}.png)\n\n{text}\n"
+            (folder / f"{name}.md").write_text(picture, encoding="utf-8")
 
 
 def renew(readme, root=ROOT):
