@@ -10,6 +10,7 @@ import yaml
 from glavitu.errors import InputError
 
 ARCHITECTURES = ("setr", "resunet", "transunet", "glavitu")
+SCENE_OPTIONS = ("reference", "grid", "nodata", "factors", "own_scaling", "date")
 BASELINES = ("deeplabv3plus", "segformer")
 PRECISIONS = ("auto", "float32", "bfloat16")
 _FOLDERS = (Path(__file__).parents[1] / "profiles", Path(__file__).parent / "_profiles")
@@ -62,9 +63,10 @@ class Profile:
         Of Adam, after the first epoch's warm-up.
     reduce_patience, stop_patience : int
         Epochs without a better validation IoU before the learning rate drops, before it stops.
-    scene : dict of str to str
-        Source -> raster of the scene to map, and ``reference`` -> outlines; empty means a demo
-        scene, for studies of demo data.
+    scene : dict
+        Source -> raster of the scene to map, from the project's folder, and if wanted
+        ``reference``, ``grid``, ``nodata``, ``factors``, ``own_scaling`` and ``date`` as of
+        `map_scene`; empty means a demo scene, for studies of demo data.
     stride : int
         Step between prediction windows, in pixels; 0 means half a patch, as published.
     precision : str

@@ -181,12 +181,16 @@ class Results:
         return read_json(self.out / "predictions" / name / "predictions.json")
 
 
-def best_training(profile, out):
-    """Return the name of the training of a study with the best validation IoU."""
-    records = {
-        run.name: read_json(Path(out) / f"weights/{run.name}.json") for run in profile.runs()
-    }
-    return max(records, key=lambda name: records[name]["best_validation_iou"])
+def best_training(profile, out, sources):
+    """Return the name of the training with the best validation IoU among those of `sources`."""
+    scores = {}
+    for run in profile.runs():
+        record = read_json(Path(out) / f"weights/{run.name}.json")
+        if set(record["settings"]["inputs"]) <= set(sources):
+            scores[run.name] = record["best_validation_iou"]
+    if not scores:
+        raise InputError(f"no training of {out} works on {', '.join(sources)} alone")
+    return max(scores, key=scores.get)
 
 
 def verdict(tables, profile, reference="glavitu"):

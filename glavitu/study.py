@@ -13,7 +13,7 @@ import nbformat
 from glavitu import __version__
 from glavitu.errors import InputError
 from glavitu.files import replacing
-from glavitu.profiles import load_profile
+from glavitu.profiles import SCENE_OPTIONS, load_profile
 from glavitu.progress import say
 from glavitu.provenance import fingerprint
 from glavitu.tiles import SPLITS, find_split
@@ -53,7 +53,7 @@ def run_study(profile="demo", *, data=None, out=None, seed=None):
     common = {"profile": name, "data": str(data), "out": str(out)}
     key = _digest(
         __version__,
-        json.dumps(profile.as_dict(), sort_keys=True),
+        json.dumps(profile.as_dict(), sort_keys=True, default=str),  # a date is none of JSON's
         *(fingerprint(find_split(data, split)) for split in SPLITS),
     )
     for notebook, parameters, results in _steps(profile, data, out):
@@ -76,12 +76,33 @@ def default_folders(profile, data, out):
 
     From the folder of the notebooks, relative defaults are below the project's.
     """
-    here = Path.cwd()
-    base = here.parent if here == NOTEBOOKS else here
     return (
-        Path(data) if data else base / profile.data,
-        Path(out) if out else base / "runs" / profile.name,
+        Path(data) if data else _base() / profile.data,
+        Path(out) if out else _base() / "runs" / profile.name,
     )
+
+
+def _base():
+    here = Path.cwd()
+    return here.parent if here == NOTEBOOKS else here
+
+
+def scene_to_map(profile, out):
+    """Return source -> raster of the profile's scene, and options of `map_scene` for it.
+
+    A demo scene is made in `out` where the profile names none; relative paths are taken like those
+    of `default_folders`.
+    """
+    if not profile.scene:
+        from glavitu.demo_data import make_demo_scene
+
+        scene = make_demo_scene(Path(out) / "scene", size=2 * profile.patch_size)
+        return scene, {"reference": scene.pop("reference")}
+    options = {key: value for key, value in profile.scene.items() if key in SCENE_OPTIONS}
+    paths = {key: value for key, value in profile.scene.items() if key not in SCENE_OPTIONS}
+    if "reference" in options:
+        options["reference"] = _base() / options["reference"]
+    return {source: _base() / path for source, path in paths.items()}, options
 
 
 def ensure_data(profile, data, *, make=True):

@@ -1,15 +1,18 @@
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import geopandas as gpd
 import nbformat
 import pandas as pd
 import pytest
 
 from glavitu import InputError, compile_tiles, load_profile, plots, results
-from glavitu.demo_data import make_demo_data
+from glavitu.demo_data import make_demo_data, make_demo_scene
 from glavitu.exploration import band_histograms, count_tiles, surface_shares
-from glavitu.study import NOTEBOOKS, StudyError, ensure_data, run_study
+from glavitu.files import write_json
+from glavitu.study import NOTEBOOKS, StudyError, _execute, ensure_data, run_study, scene_to_map
 from glavitu.tiles import open_tiles
 from tools.publish import renew
 
@@ -154,6 +157,54 @@ def test_a_second_run_repeats_nothing_and_a_changed_one_what_it_must(short_study
     run_study(profile, data=data, out=out)
     assert capsys.readouterr().out.count("up to date") == 4
     assert (out / "results.csv").exists()
+
+
+def test_a_profile_names_a_scene_of_its_own_and_how_to_read_it(short_study, tmp_path):
+    profile, data, out = short_study
+    scene = make_demo_scene(tmp_path / "scene", size=64, seed=2)
+    options = {"grid": "dem", "nodata": {"sar": 0}, "thermal": "none.tif"}
+    own = tmp_path / "own.yaml"
+    lines = [f"  {key}: {json.dumps(v, default=str)}" for key, v in (scene | options).items()]
+    lines = [*lines, "  date: 2020-08-31"]  # which YAML takes for a date
+    own.write_text("\n".join([profile.read_text(), "scene:", *lines]))
+    target = tmp_path / "05.ipynb"
+    common = {"profile": str(own), "data": str(data), "out": str(tmp_path / "out")}
+    shutil.copytree(out / "weights", tmp_path / "out" / "weights")
+    _execute(NOTEBOOKS / "05_map_a_scene.ipynb", target, common, "key")
+    found = json.loads((tmp_path / "out" / "map" / "map.json").read_text())
+    recipe = found["recipe"]
+    assert recipe["paths"] == {key: str(scene[key]) for key in ("optical", "dem", "sar")}
+    assert (recipe["grid"], recipe["nodata"]) == ("dem", {"sar": 0})
+    assert recipe["outlines"]["date"] == "2020-08-31"
+    assert found["comparison"]["glaciers"] == len(gpd.read_file(scene["reference"]))
+    text = target.read_text()
+    assert "not used: thermal" in text and "cannot be trusted on real ground" in text
+
+
+def test_relative_rasters_of_a_scene_start_at_the_projects_folder(tiny_profile, monkeypatch):
+    monkeypatch.chdir(NOTEBOOKS)
+    profile = replace(tiny_profile, scene={"dem": "d.tif", "reference": "r.gpkg", "grid": "dem"})
+    paths, options = scene_to_map(profile, "out")
+    assert paths == {"dem": NOTEBOOKS.parent / "d.tif"}
+    assert options == {"reference": NOTEBOOKS.parent / "r.gpkg", "grid": "dem"}
+
+
+def test_the_best_training_is_one_of_the_sources_there_are(tiny_profile, tmp_path):
+    profile = replace(
+        tiny_profile, architectures=["glavitu", "setr"], ablation={"glavitu": [["optical"]]}
+    )
+    for name, sources, iou in (
+        ("glavitu", ["optical", "dem"], 0.8),
+        ("setr", ["optical", "dem"], 0.7),
+        ("glavitu-optical", ["optical"], 0.6),
+    ):
+        settings = {"inputs": dict.fromkeys(sources, 3)}
+        record = {"settings": settings, "best_validation_iou": iou}
+        write_json(tmp_path / "weights" / f"{name}.json", record)
+    assert results.best_training(profile, tmp_path, ["optical", "dem", "sar"]) == "glavitu"
+    assert results.best_training(profile, tmp_path, ["optical"]) == "glavitu-optical"
+    with pytest.raises(InputError, match="no training of .* works on dem alone"):
+        results.best_training(profile, tmp_path, ["dem"])
 
 
 def test_a_failing_notebook_is_named_with_its_cell(short_study, tmp_path, monkeypatch):
