@@ -116,7 +116,7 @@ def compare_outlines(mapped, reference, *, within=None, step=10.0):
     outside = _polygonal(np.array([shapely.difference(ours, theirs)]))[0]
     table = _table(glaciers, ours, outside).to_crs(mapped.crs)
     distances = distances_between(ours, theirs, scene, step)
-    covered = ours.area - outside.area
+    covered = max(0.0, ours.area - outside.area)  # but for rounding
     found = int((table["covered_km2"] >= FOUND * table["reference_km2"]).sum())
     summary = {
         "iou": covered / (theirs.area + outside.area),

@@ -7,9 +7,10 @@ import pandas as pd
 from glavitu.errors import InputError
 from glavitu.files import replacing
 from glavitu.mapping import connected, map_scene
-from glavitu.mapping_settings import read_trained
+from glavitu.mapping_settings import check_stride, read_trained
 from glavitu.progress import say
 from glavitu.tables import inside, read_table
+from glavitu.units import in_units
 
 FIXED_COLUMNS = ("name", "date", "reference")
 SUMMARY = "scenes.csv"
@@ -43,10 +44,14 @@ def map_scenes(weights, csv, out, *, scheduler=None, **options):
     Raises
     ------
     InputError
-        For weights or a table that cannot be used. A scene that cannot be mapped stops no other.
+        For weights, settings or a table that cannot be used. A scene that cannot be mapped stops no
+        other.
     """
     csv, out = Path(csv), Path(out)
-    inputs = list(read_trained(Path(weights))[0]["inputs"])
+    built, scaling = read_trained(Path(weights))
+    inputs = list(built["inputs"])
+    check_stride(options.get("stride"), built["patch_size"])
+    in_units(scaling, options.get("factors") or {})
     table = _read(csv, inputs)
     _check_summary(csv, out)
     rows = []
@@ -110,7 +115,8 @@ def _write(rows, out):
     first, last = ["name", "date", "outlines", "area_km2"], ["remarks", "error"]
     compared = [column for column in summary if column not in first + last]
     summary = summary.reindex(columns=first + compared + last)
-    summary["outlines"] = summary["outlines"].astype("Int64")  # also where scenes have none
+    counts = {"outlines", "glaciers", "glaciers_mapped", "glaciers_missed"} & set(summary)
+    summary = summary.astype(dict.fromkeys(counts, "Int64"))  # also where scenes have none
     with replacing(out / SUMMARY) as part:
         summary.to_csv(part, index=False)
     return summary

@@ -185,7 +185,8 @@ def _check_place(scene, reference):
 def _make(job, scene, out, record, reference, scheduler):
     """Make a map; write and return the completed record."""
     started = time.perf_counter()
-    raw = _predict(job, scene, out, record["recipe"], scheduler)
+    with connected(scheduler) as client:
+        raw = _predict(job, scene, out, record["recipe"], client)
     record["prediction_seconds"] = round(time.perf_counter() - started, 1)
     record |= write_maps(raw, scene, out, record)
     record["remarks"] += units.mostly_empty(record["share_with_data"])
@@ -197,7 +198,7 @@ def _make(job, scene, out, record, reference, scheduler):
     return record
 
 
-def _predict(job, scene, out, recipe, scheduler):
+def _predict(job, scene, out, recipe, client):
     """Write the blended probabilities as raw float32 (y, x), NaN without data; return the path."""
     raw = out / ".part-probability.f32"
     settings = raw.with_suffix(".json")
@@ -214,7 +215,7 @@ def _predict(job, scene, out, recipe, scheduler):
         rows = [row for row in starts if row + job.size > done < height]
         total = np.zeros((2, job.size, width), np.float32)  # weighted probabilities and weights
         bar = progress(
-            _strips(job, rows, scheduler),
+            _strips(job, rows, client),
             description="map",
             total=len(starts),
             initial=len(starts) - len(rows),
@@ -252,16 +253,13 @@ def connected(scheduler):
         yield client
 
 
-def _strips(job, rows, scheduler):
+def _strips(job, rows, client):
     """Yield the strips of rows of windows in order, made here or by dask workers."""
-    if scheduler is None:
+    if client is None:
         yield from (predict_strip(job, row) for row in rows)
         return
-    with connected(scheduler) as client:
-        waiting, ahead = [], 2 + 2 * sum(client.nthreads().values())
-        for i in range(len(rows)):
-            while len(waiting) < ahead and i + len(waiting) < len(rows):
-                waiting.append(
-                    client.submit(predict_strip, job, rows[i + len(waiting)], pure=False)
-                )
-            yield waiting.pop(0).result()
+    waiting, ahead = [], 2 + 2 * sum(client.nthreads().values())
+    for i in range(len(rows)):
+        while len(waiting) < ahead and i + len(waiting) < len(rows):
+            waiting.append(client.submit(predict_strip, job, rows[i + len(waiting)], pure=False))
+        yield waiting.pop(0).result()

@@ -56,6 +56,8 @@ def check_date(date):
 
 def check_outputs(out, inputs):
     """Refuse a folder where files that are not of a map of ours would be lost."""
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out} is a file; name a folder (-o)")
     files = [out / name for name in (*OUTPUTS, "comparison.csv", "map.json")]
     lost = [path for path in inputs if Path(path) in files]
     if not (out / "map.json").exists() and not (out / ".part-probability.json").exists():

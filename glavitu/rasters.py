@@ -179,9 +179,9 @@ def check_north_up(path, transform):
 
 def check_sources(rasters, inputs):
     """Refuse rasters that are not the sources and bands a network wants."""
-    if not rasters:
-        raise InputError("a scene needs at least one raster")
     if inputs is None:
+        if not rasters:
+            raise InputError("a scene needs at least one raster")
         return
     for source, raster in rasters.items():  # a misspelt one before the one it stands for
         if source not in inputs:

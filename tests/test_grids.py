@@ -441,7 +441,7 @@ def refuse(message, paths, **options):
     [
         ({"optical": 3}, r"optical.tif: 'optical' has 2 band\(s\), expected 3"),
         ({"optical": 2, "dem": 2}, "no raster of 'dem' was given; expected 'optical', 'dem'"),
-        ({"sar": 2}, "no raster of 'sar' was given"),
+        ({"sar": 2}, "optical.tif: 'optical' is not used; expected 'sar'"),
         ({}, "optical.tif: 'optical' is not used"),
     ],
 )

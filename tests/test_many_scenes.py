@@ -75,6 +75,7 @@ def test_scenes_with_a_reference_have_its_figures_in_the_summary(weights, table,
     outlines.rename(table.parent / "a.gpkg")
     change(table, reference=["a.gpkg", "", ""])
     summary = map_scenes(weights, table, tmp_path / "out", min_area=0)
+    assert summary["glaciers_mapped"].dtype == "Int64"  # not 3.0 where others have no reference
     assert summary["iou"][0] == pytest.approx(1) and summary["iou"][1:].isna().all()
     assert (tmp_path / "out" / "a" / "comparison.csv").exists()
 
@@ -93,6 +94,13 @@ def test_tables_that_cannot_be_used_are_refused_before_the_work(
     change(table, **columns)
     with pytest.raises(InputError, match=message):
         map_scenes(weights, table, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("options", [{"stride": 17}, {"factors": {"sar": 2}}])
+def test_settings_that_suit_no_scene_are_refused_once(weights, table, tmp_path, options):
+    with pytest.raises(InputError, match=f"{next(iter(options)).rstrip('s')} "):
+        map_scenes(weights, table, tmp_path / "out", **options)
     assert not (tmp_path / "out").exists()
 
 

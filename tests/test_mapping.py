@@ -231,6 +231,7 @@ def test_a_scheduler_that_is_not_there_is_named(weights, scene, tmp_path, monkey
     monkeypatch.setattr(Client, "__init__", refuse)
     with pytest.raises(InputError, match="no dask scheduler at tcp://nowhere:1: timed out"):
         mapping.map_scene(weights, scene[0], tmp_path / "out", scheduler="tcp://nowhere:1")
+    assert not (tmp_path / "out").exists()
 
 
 def test_weights_without_a_record_are_refused(weights, scene, tmp_path):

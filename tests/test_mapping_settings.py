@@ -117,6 +117,11 @@ def test_changed_rasters_and_a_new_calibration_are_named(weights, scene, tmp_pat
         map_scene(weights, paths, tmp_path / "out")
 
 
+def test_an_output_that_is_a_file_is_refused(weights, scene, tmp_path):
+    with pytest.raises(InputError, match="dem.tif is a file; name a folder"):
+        map_scene(weights, scene[0], scene[0]["dem"])
+
+
 @pytest.mark.parametrize("stride", [-1, 0, 17])
 def test_a_stride_that_leaves_gaps_is_refused(weights, scene, tmp_path, stride):
     with pytest.raises(InputError, match=f"stride {stride} would leave gaps .* of 16 pixels"):
