@@ -1,0 +1,39 @@
+import numpy as np
+import pytest
+
+from glavitu import InputError, units
+
+
+class Scene:
+    """A scene of one source, (y, x, band) in memory."""
+
+    def __init__(self, values):
+        self.values, self.shape, self.sources = values, values.shape[:2], {"dem": values.shape[2]}
+
+    def read(self, row, column, height, width):
+        return {"dem": self.values[row : row + height, column : column + width]}
+
+
+def test_a_sample_finds_data_that_lie_between_the_rows_it_looks_at():
+    values = np.full((1000, 3, 2), np.nan, np.float32)
+    values[701:704] = 7  # the sample is of every fifth row
+    pixels = units.sample(Scene(values))["dem"]
+    assert np.nanmin(pixels) == np.nanmax(pixels) == 7 and np.isfinite(pixels).sum() == 18
+
+
+def test_a_scene_whose_bands_never_have_data_together_is_refused():
+    values = np.full((300, 3, 2), np.nan, np.float32)
+    with pytest.raises(InputError, match="'dem' has no data in this scene"):
+        units.sample(Scene(values))
+
+
+def test_own_scaling_is_the_percentiles_of_the_sample_and_never_empty():
+    pixels = {"dem": np.stack([np.arange(101.0), np.full(101, 5.0)], -1)}
+    # of 0, 1, ..., 100 the 1st percentile is 1 and the 99th is 99
+    scaling = units.own_scaling(pixels)["dem"]
+    assert scaling["low"] == [1, 5] and scaling["high"] == pytest.approx([99, 5 + 1e-6])
+
+
+@pytest.mark.parametrize(("share", "remarks"), [(0.049, 1), (0.05, 0), (1, 0), (0, 1)])
+def test_a_scene_with_hardly_any_data_is_remarked(share, remarks):
+    assert len(units.mostly_empty(share)) == remarks
