@@ -6,6 +6,7 @@ import click
 
 from glavitu import __version__
 from glavitu.errors import InputError
+from glavitu.profiles import PRECISIONS
 
 
 def _options(*names):
@@ -147,6 +148,13 @@ def _pairs(texts, kind, expected):
 @click.option("--symmetries", is_flag=True, help="Average over 8 flips and turns; 8 times slower.")
 @click.option(
     "--dropout-samples", type=click.IntRange(0), default=0, help="Average with dropout at work."
+)
+@click.option(
+    "--precision",
+    type=click.Choice(PRECISIONS),
+    default="auto",
+    show_default=True,
+    help="What the network computes in.",
 )
 @click.option("--min-area", type=click.FloatRange(0), default=0.01, show_default=True, help="km2.")
 @click.option("--smooth", type=click.FloatRange(0), default=0.0, help="Of outlines, in metres.")

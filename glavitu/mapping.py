@@ -19,6 +19,7 @@ from shapely import box
 
 from glavitu import units
 from glavitu.agreement import compare_outlines, read_outlines
+from glavitu.backend import resolve
 from glavitu.calibration import read_calibration
 from glavitu.errors import InputError
 from glavitu.files import read_json, write_json
@@ -51,6 +52,7 @@ def map_scene(
     batch_size=8,
     symmetries=False,
     dropout_samples=0,
+    precision="auto",
     min_area=0.01,
     smooth=0.0,
     date="",
@@ -89,6 +91,9 @@ def map_scene(
         Whether to average over the 8 flips and turns of each window; takes 8 times as long.
     dropout_samples : int
         Average over this many predictions with dropout at work (Gal and Ghahramani, 2016); 0: none.
+    precision : str
+        What the network computes in: ``float32``, ``bfloat16``, or ``auto``, the faster one here;
+        the workers of a scheduler then do the same.
     min_area : float
         Least area of an outline, in km2.
     smooth : float
@@ -128,6 +133,7 @@ def map_scene(
         "batch_size": batch_size,
         "symmetries": symmetries,
         "dropout_samples": dropout_samples,
+        "precision": precision,
     }
     recipe = settings | {
         "factors": factors or {},
@@ -165,6 +171,7 @@ def map_scene(
                 "remarks": units.unlike_training(pixels, scaling),
                 "recipe": recipe,
             }
+            settings["precision"] = resolve(precision)
             job = Job(**settings, scaling=scaling)
             record = _make(job, scene, out, record, inventory, scheduler)
         if given:

@@ -29,6 +29,7 @@ class Job(NamedTuple):
     batch_size: int
     symmetries: bool
     dropout_samples: int
+    precision: str
     scaling: dict
 
 
@@ -120,14 +121,14 @@ def _seed_dropout(model, row, sample):
 def _open(job):
     """Return model and scene of a job; a worker opens them once."""
     modified = Path(job.weights).stat().st_mtime_ns
-    return _load(job.weights, modified), _scene(
+    return _load(job.weights, modified, job.precision), _scene(
         json.dumps([job.paths, job.inputs, job.grid, job.nodata])
     )
 
 
 @lru_cache(maxsize=2)
-def _load(weights, modified):
-    model = load_model(weights)
+def _load(weights, modified, precision):
+    model = load_model(weights, precision=precision)
     for layer in model.layers:  # it keeps its statistics also where dropout is at work
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.trainable = False

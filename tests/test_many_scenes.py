@@ -57,7 +57,7 @@ def test_the_network_is_loaded_once_and_finished_scenes_are_skipped(
 ):
     strips._load.cache_clear()
     loaded, original = [], strips.load_model
-    monkeypatch.setattr(strips, "load_model", lambda *a: loaded.append(a) or original(*a))
+    monkeypatch.setattr(strips, "load_model", lambda *a, **k: loaded.append(a) or original(*a, **k))
     first = map_scenes(weights, table, tmp_path / "out")
     assert len(loaded) == 1
     before = (tmp_path / "out" / "a" / "glacier.tif").stat().st_mtime_ns

@@ -31,7 +31,7 @@ def read(path):
 
 def test_a_streamed_map_equals_the_blending_of_the_whole_scene(weights, scene, tmp_path):
     paths, arrays = scene
-    mapping.map_scene(weights, paths, tmp_path / "out", batch_size=4)
+    mapping.map_scene(weights, paths, tmp_path / "out", batch_size=4, precision="float32")
     scaled = {source: scale(array, **SCALING[source]) for source, array in arrays.items()}
     model = load_model(weights)
 
@@ -161,7 +161,7 @@ def test_symmetries_of_a_turned_scene_turn_the_map(weights, tmp_path):
         s: np.random.default_rng(0).random((2, 16, 16, b)).astype("f4") for s, b in INPUTS.items()
     }
     model = load_model(weights)
-    job = strips.Job("", {}, INPUTS, None, {}, 16, 8, 2, True, 0, SCALING)
+    job = strips.Job("", {}, INPUTS, None, {}, 16, 8, 2, True, 0, "float32", SCALING)
     straight = strips._ask(model, patches, job, 0)
     turned = strips._ask(model, {s: strips._turn(a, True, 1) for s, a in patches.items()}, job, 0)
     assert np.allclose(strips._turn_back(turned, True, 1), straight, atol=1e-5)

@@ -2,6 +2,7 @@ import geopandas as gpd
 import numpy as np
 import pandas as pd
 import pytest
+import rioxarray
 import shapely
 from click.testing import CliRunner
 from conftest import make_scene
@@ -166,3 +167,13 @@ def test_sources_given_twice_or_misspelt_are_named(weights, scene, tmp_path):
     typo = [*base, "--source", optical, "--source", f"dme={paths['dem']}"]
     message = str(CliRunner().invoke(cli, typo).exception)
     assert "'dme' is not used; expected 'optical', 'dem'" in message
+
+
+def test_a_map_in_bfloat16_is_nearly_the_same_and_says_so(weights, scene, tmp_path):
+    paths, _ = scene
+    for precision in ("float32", "bfloat16"):
+        record = mapping.map_scene(weights, paths, tmp_path / precision, precision=precision)
+        assert record["recipe"]["precision"] == precision
+    maps = [tmp_path / precision / "probability.tif" for precision in ("float32", "bfloat16")]
+    exact, fast = (rioxarray.open_rasterio(path).values for path in maps)
+    assert 0 < np.nanmax(np.abs(exact - fast)) < 0.05
