@@ -16,13 +16,13 @@ def machine():
     return ", ".join([model[1] if model else "processor", f"{os.cpu_count()} cores", *units])
 
 
-def write_table(name, table, rows):
-    """Print a table, and write it with the rows it sums up below `runs/benchmarks`."""
+def write_table(name, table, rows, **more):
+    """Print a table, and write it with the rows it sums up, and `more`, below `runs/benchmarks`."""
     from glavitu.files import replacing, write_json
     from glavitu.provenance import provenance
     from glavitu.results import to_markdown
 
-    record = {"rows": rows, "machine": machine(), "provenance": provenance()}
+    record = {"rows": rows, "machine": machine(), "provenance": provenance()} | more
     write_json(OUT / f"{name}.json", record)
     with replacing(OUT / f"{name}.md") as part:
         part.write_text(to_markdown(table), encoding="utf-8")

@@ -7,7 +7,7 @@ to 40 tiles of 768 pixels, and trains on 512 patches in batches of 2 to 32. Each
 and a process of its own, so that what grows is the data path and not the network. Memory is the
 peak of the process less what it held when the network had answered once; the operating system's own
 copies of files count where they are mapped. Writes `runs/benchmarks/growth.json`, `growth.md` and
-`growth.png`.
+`growth_curves.png`.
 """
 
 import json
@@ -117,8 +117,9 @@ def main(*sides):
     units = {"scene": "scene, pixels a side", "tiles": "tiles", "batch": "patches in a batch"}
     table = pd.DataFrame(rows)
     table["what"] = table["what"].map(units)
-    write_table("growth", table.rename(columns={"MiB": "memory beyond the network (MiB)"}), rows)
     draw(pd.DataFrame(rows), units)
+    table = table.rename(columns={"MiB": "memory beyond the network (MiB)"})
+    write_table("growth", table, rows, pictures={"growth_curves": "Time and memory by size"})
 
 
 def draw(rows, units):
@@ -136,4 +137,5 @@ def draw(rows, units):
         column[1].set_xlabel("scene, million pixels" if what == "scene" else units[what])
     axes[0, 0].set_ylabel("seconds")
     axes[1, 0].set_ylabel("memory beyond\nthe network (MiB)")
-    figure.savefig(OUT / "growth.png", dpi=110)
+    OUT.mkdir(parents=True, exist_ok=True)
+    figure.savefig(OUT / "growth_curves.png", dpi=110)

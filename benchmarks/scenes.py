@@ -17,6 +17,8 @@ from pathlib import Path
 import pandas as pd
 import rasterio
 
+from benchmarks import write_table
+
 COMPARED = {
     "iou": "IoU",
     "area_difference_percent": "area difference (%)",
@@ -103,9 +105,6 @@ def map_everest(real, demo, out):
 
 def main(run="runs/extended", demo="data/demo"):
     from glavitu import map_scene
-    from glavitu.files import replacing, write_json
-    from glavitu.provenance import provenance
-    from glavitu.results import to_markdown
 
     if "GLAVITU_REAL_DATA" not in os.environ:
         sys.exit("GLAVITU_REAL_DATA does not name the folder of the real scenes")
@@ -145,9 +144,5 @@ def main(run="runs/extended", demo="data/demo"):
     what = f"Everest, Landsat 7 at 30 m, by {network}"
     pictures["scene_everest"] = keep_picture(everest, folder, "scene_everest", what)
     table = pd.DataFrame(rows)
-    record = {"rows": table.astype(object).where(table.notna(), None).to_dict("records")}
-    record |= {"pictures": pictures, "everest": everest, "provenance": provenance()}
-    write_json(out / "scenes.json", record)
-    with replacing(out / "scenes.md") as part:
-        part.write_text(to_markdown(table), encoding="utf-8")
-    print(to_markdown(table))
+    rows = table.astype(object).where(table.notna(), None).to_dict("records")
+    write_table("scenes", table, rows, pictures=pictures, everest=everest)

@@ -14,7 +14,7 @@ from glavitu.exploration import band_histograms, count_tiles, surface_shares
 from glavitu.files import write_json
 from glavitu.study import NOTEBOOKS, StudyError, _execute, ensure_data, run_study, scene_to_map
 from glavitu.tiles import open_tiles
-from tools.publish import renew
+from tools.publish import READMES, renew
 
 SOURCES = sorted(NOTEBOOKS.glob("*.ipynb"))
 
@@ -235,7 +235,8 @@ def test_data_are_made_only_where_nobody_named_other_ones(tiny_profile, tmp_path
 
 def test_the_readme_shows_the_figures_and_numbers_of_the_stored_demo_run():
     root = Path(__file__).parents[1]
-    readme = (root / "README.md").read_text(encoding="utf-8")
-    assert renew(readme) == readme and readme.count("<!-- begin ") >= 6
+    texts = [path.read_text(encoding="utf-8") for path in READMES]
+    for text in texts:
+        assert renew(text) == text and text.count("<!-- begin ") >= 6
     for figure in (root / "figures").rglob("*.png"):
-        assert f"({figure.relative_to(root).as_posix()})" in readme
+        assert f"{figure.relative_to(root).as_posix()})" in "".join(texts)

@@ -1,4 +1,4 @@
-"""Store what a run wrote in `figures/`, and renew the README's tables from there.
+"""Store what a run wrote in `figures/`, and renew the READMEs' tables from there.
 
     ./run_all.sh demo && python tools/publish.py runs/demo figures
     ./run_all.sh extended && python tools/publish.py runs/extended figures/extended
@@ -6,7 +6,7 @@
 
 and so on for a study of own data, and for every benchmark.
 
-A table in the README stands between `<!-- begin PATH -->` and `<!-- end PATH -->` and equals the
+A table in a README stands between `<!-- begin PATH -->` and `<!-- end PATH -->` and equals the
 file at PATH; a test compares the two. No number is typed in. Of the pictures, those that the README
 shows are stored.
 """
@@ -22,6 +22,7 @@ import pandas as pd
 from glavitu.results import title, to_markdown
 
 ROOT = Path(__file__).parents[1]
+READMES = ROOT / "README.md", ROOT / "benchmarks" / "README.md"
 # Best validation IoU of the class glacier and epochs run, from the published training logs.
 PUBLISHED_LOGS = {
     "setr": (0.754, 36),
@@ -78,7 +79,8 @@ def store_benchmarks(benchmarks, folder):
         record = json.loads(path.read_text(encoding="utf-8"))
         origin = record["provenance"]
         versions = ", ".join(f"{k} {v}" for k, v in origin["versions"].items())
-        caption = f"\nMeasured at commit {origin['commit']}, {origin['time'][:10]}, {versions}.\n"
+        caption = f"\nMeasured at commit {origin['commit']}, {origin['time'][:10]}, {versions}"
+        caption += f"; {record['machine']}.\n" if "machine" in record else ".\n"
         table = path.with_suffix(".md").read_text(encoding="utf-8")
         (folder / f"{path.stem}.md").write_text(table + caption, encoding="utf-8")
         for name, text in record.get("pictures", {}).items():
@@ -100,10 +102,11 @@ def renew(readme, root=ROOT):
 
 if __name__ == "__main__":
     source, target = Path(sys.argv[1]), ROOT / sys.argv[2]
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    text = READMES[0].read_text(encoding="utf-8")
     target.mkdir(parents=True, exist_ok=True)
     if (source / "results.json").exists():
         store_study(source, target, text)
     else:
         store_benchmarks(source, target)
-    (ROOT / "README.md").write_text(renew(text), encoding="utf-8")
+    for readme in READMES:
+        readme.write_text(renew(readme.read_text(encoding="utf-8")), encoding="utf-8")
