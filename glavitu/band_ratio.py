@@ -5,7 +5,6 @@ difference such as NDSI, (green - SWIR1) / (green + SWIR1), is high on them (Hal
 et al., 2013). A threshold on a plain ratio of two bands is one on their normalised difference.
 """
 
-import json
 import time
 from pathlib import Path
 
@@ -49,7 +48,7 @@ def fit(tiles):
         labels = tiles.read(name, "groundtruth")
         labelled, glacier = labels.any(-1), labels[..., 1] > 0.5
         total += int(glacier[labelled].sum())
-        optical = reflectance(tiles.read(name, "optical"), tiles.attrs)
+        optical = reflectance(tiles.read(name, "optical"), tiles.scaling)
         for band in bright:
             index = normalised_difference(optical, band)
             # Pixels above each threshold, from the counts between them.
@@ -74,12 +73,11 @@ def normalised_difference(optical, band):
     return (a - b) / np.maximum(a + b, 1e-6)
 
 
-def reflectance(optical, attributes):
-    """Undo the linear scaling of the optical bands, where the file's attributes say what it was."""
-    scaling = json.loads(attributes.get("scaling", "{}")).get("optical")
-    if not scaling:
+def reflectance(optical, scaling):
+    """Undo the linear scaling of the optical bands, where `Tiles.scaling` says what it was."""
+    if "optical" not in (scaling or {}):
         return optical
-    low, high = (np.array(scaling[key], np.float32) for key in ("low", "high"))
+    low, high = (np.array(scaling["optical"][key], np.float32) for key in ("low", "high"))
     return optical * (high - low) + low
 
 
@@ -98,13 +96,13 @@ def map_tiles(data, out):
     folder = Path(out) / "predictions" / NAME
     recipe = {"train": fingerprint(train.path), "data": fingerprint(test.path)}
     record = folder / "predictions.json"
-    if record.exists() and read_json(record)["recipe"] == recipe:
+    if record.exists() and read_json(record, "recipe", "rule")["recipe"] == recipe:
         return read_json(record)["rule"]
     rule = fit(train)
     folder.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
     for name, tile in test.items():
-        optical = reflectance(test.read(name, "optical"), test.attrs)
+        optical = reflectance(test.read(name, "optical"), test.scaling)
         mapped = normalised_difference(optical, rule["band"]) > rule["threshold"]
         probabilities = np.stack([~mapped, mapped], -1).astype(np.float32)
         with replacing(folder / f"{name}.nc") as part:

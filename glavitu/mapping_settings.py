@@ -6,6 +6,7 @@ from pathlib import Path
 
 from glavitu.errors import InputError
 from glavitu.files import read_json
+from glavitu.units import check_scaling
 from glavitu.weights import read_built
 
 OUTPUTS = ("glacier.tif", "probability.tif", "confidence.tif", "outlines.gpkg", "quicklook.png")
@@ -22,7 +23,8 @@ def read_trained(weights):
             f"{weights} lacks {'what it is for' if built is None else record.name}; map needs the "
             "weights of a training and the record that it left beside them"
         )
-    scaling = read_json(record).get("scaling") or {}
+    scaling = read_json(record, "scaling")["scaling"] or {}
+    check_scaling(f"{record}: scaling", scaling, built["inputs"])
     if missing := [source for source in built["inputs"] if source not in scaling]:
         raise InputError(f"{record} does not say how {missing[0]!r} was scaled for training")
     return built, {source: scaling[source] for source in built["inputs"]}
@@ -71,7 +73,7 @@ def finished(out, recipe, overwrite):
     path = out / "map.json"
     if not path.exists():
         return None
-    record = read_json(path)
+    record = read_json(path, "recipe", "remarks")
     change = difference(record["recipe"], recipe)
     if change is None and all((out / name).exists() for name in OUTPUTS):
         return record

@@ -5,6 +5,7 @@ label. Files are plain HDF5: no dimension scales, any float type, chunking and c
 may also hold a layer ``surface`` (y, x) of codes, which scores are split by; it is never a source.
 """
 
+import json
 import re
 from collections.abc import Mapping
 from functools import cached_property
@@ -17,6 +18,16 @@ from xarray.backends import BackendArray, CachingFileManager
 from xarray.core import indexing
 
 from glavitu.errors import InputError
+from glavitu.hdf5 import (
+    check_array,
+    check_finite,
+    check_label,
+    map_arrays,
+    member,
+    plain,
+    reading,
+)
+from glavitu.units import are_numbers, check_scaling
 
 SPLITS = ("train", "val", "test")
 UNLABELLED = 255  # in maps of classes
@@ -41,15 +52,17 @@ def open_tiles(path):
     Raises
     ------
     InputError
-        If the file is missing, is not HDF5 or holds no tiles.
+        If the file is missing, damaged, not HDF5, or holds no tiles or what is not stored in it.
     """
     path = Path(path)
     if not path.exists():
         raise InputError(f"no tile file at {path}; expected HDF5 with one group per tile")
     try:
-        return Tiles(h5py.File(path, "r"))
+        file = h5py.File(path, "r")
     except OSError:
         raise InputError(f"{path} is not an HDF5 file (or is cut short)") from None
+    with reading(path):
+        return Tiles(file)
 
 
 def find_split(data, split):
@@ -77,14 +90,11 @@ class Tiles(Mapping):
 
     def __init__(self, file):
         self._file = file
-        links = {name: file.get(name, getlink=True) for name in file}
-        if outside := [name for name, link in links.items() if not isinstance(link, h5py.HardLink)]:
-            raise InputError(f"{file.filename}: {outside[0]} is a link; tiles must be stored whole")
-        self._names = [name for name in links if isinstance(file[name], h5py.Group)]
+        self._names = [name for name in file if isinstance(member(file, name), h5py.Group)]
         if not self._names:
             raise InputError(f"{file.filename} holds no tiles; expected one group per tile")
         self._variables = {name: _variables(file, name) for name in self._names}
-        self._mapped = _map(file, self._variables)
+        self._mapped = map_arrays(file, self._variables)
         self._manager = CachingFileManager(h5py.File, file.filename, mode="r")
 
     def __iter__(self):
@@ -102,14 +112,15 @@ class Tiles(Mapping):
             )
             for variable, array in self._variables[name].items()
         }
-        attributes = _plain(self._file[name].attrs)
+        attributes = self._attributes(name)
         attributes |= {
             "tile": name,
             "region": self.region(name),
             "padding_height": self.padding(name)[0],
             "padding_width": self.padding(name)[1],
         }
-        return _georeference(xr.Dataset(variables, attrs=attributes))
+        with reading(f"{self.path}: the CRS of tile {name}"):
+            return _georeference(xr.Dataset(variables, attrs=attributes))
 
     def __repr__(self):
         sources = ", ".join(f"{source} ({bands})" for source, bands in self.sources.items())
@@ -123,7 +134,17 @@ class Tiles(Mapping):
     @property
     def attrs(self):
         """Attributes of the file: how the sources were scaled, where it was made by us."""
-        return _plain(self._file.attrs)
+        with reading(f"{self.path}: its attributes"):
+            return plain(self._file.attrs)
+
+    @property
+    def scaling(self):
+        """How each source was scaled, as `glavitu.compile_tiles` says it; None if not known."""
+        with reading(f"{self.path}: the attribute scaling"):
+            scaling = json.loads(self.attrs.get("scaling", "null"))
+        if scaling is not None:
+            check_scaling(f"{self.path}: scaling", scaling, self.sources)
+        return scaling
 
     @cached_property
     def sources(self):
@@ -141,9 +162,8 @@ class Tiles(Mapping):
 
     def region(self, name):
         """Region of a tile: its attribute, or the letters of its name before the first ``-``."""
-        if "region" in self._file[name].attrs:
-            return str(_plain(self._file[name].attrs)["region"])
-        return re.sub(r"[^A-Za-z]", "", name.split("-")[0]) or name
+        found = self._attributes(name).get("region")
+        return re.sub(r"[^A-Za-z]", "", name.split("-")[0]) or name if found is None else str(found)
 
     def shape(self, name):
         """Height and width of a tile in pixels, padding included."""
@@ -151,8 +171,22 @@ class Tiles(Mapping):
 
     def padding(self, name):
         """Rows at the top and bottom, and columns at the left and right, that are padding."""
-        attributes = self._file[name].attrs
-        return tuple(int(attributes.get(f"padding_{side}", 0)) for side in ("height", "width"))
+        return tuple(self._attributes(name).get(f"padding_{s}", 0) for s in ("height", "width"))
+
+    def _attributes(self, name):
+        """Return the attributes of a tile, after checking those that say where it lies."""
+        where = f"{self.path}: tile {name}"
+        with reading(where):
+            attributes = plain(self._file[name].attrs)
+        for side, pixels in zip(("height", "width"), self.shape(name), strict=True):
+            padding = attributes.get(f"padding_{side}", 0)
+            if not isinstance(padding, int) or not 0 <= 2 * padding <= max(0, pixels - 1):
+                raise InputError(
+                    f"{where}: padding_{side} is {padding!r}, expected less than half of {pixels}"
+                )
+        if not are_numbers(attributes.get("transform", [0] * 6), 6):
+            raise InputError(f"{where}: transform is {attributes['transform']!r}, not 6 numbers")
+        return attributes
 
     def read(self, name, variable, window=(slice(None), slice(None))):
         """Read a window of one variable, bypassing xarray for speed; it may not be written to.
@@ -160,12 +194,17 @@ class Tiles(Mapping):
         It is float32 (y, x, band), or codes as stored (y, x) for ``surface``.
         """
         array = self._mapped[name][variable]
-        return array[window].astype(np.float32 if array.ndim == 3 else array.dtype, copy=False)
+        with reading(f"{self.path}: {variable} of tile {name}"):
+            values = array[window]
+        if variable == "groundtruth":
+            check_label(values, f"{self.path}: tile {name}")
+        return values.astype(np.float32 if array.ndim == 3 else array.dtype, copy=False)
 
     def check(self, inputs, patch_size=1, *, labelled=True):
         """Raise `InputError` unless each tile has the sources `inputs`, a label and the size."""
         for name, variables in self._variables.items():
             where = f"{self.path}: tile {name}"
+            self._attributes(name)
             if labelled and "groundtruth" not in variables:
                 raise InputError(f"{where} has no label ({' or '.join(LABELS)})")
             sources = [key for key, array in variables.items() if array.ndim == 3]
@@ -187,6 +226,12 @@ class Tiles(Mapping):
                     "choose a smaller patch_size or pad the tiles"
                 )
 
+    def check_values(self, inputs):
+        """Raise `InputError` for the first tile whose sources are not finite."""
+        for name in self:
+            for source in inputs:
+                check_finite(self.read(name, source), f"{self.path}: tile {name}: {source!r}")
+
 
 class _LazyArray(BackendArray):
     """An HDF5 dataset as xarray's lazily indexed array; a copy opens the file anew."""
@@ -203,7 +248,7 @@ class _LazyArray(BackendArray):
         )
 
     def _read(self, key):
-        with self.manager.acquire_context() as file:
+        with self.manager.acquire_context() as file, reading(f"{file.filename}: {self.name}"):
             return file[self.name][key]
 
 
@@ -211,12 +256,10 @@ def _variables(file, name):
     """Return the arrays of a tile by name, the label as ``groundtruth``, after checking them."""
     group, variables = file[name], {}
     for key in group:
-        if not isinstance(group.get(key, getlink=True), h5py.HardLink):
-            raise InputError(f"{file.filename}: {name}/{key} is a link; tiles must be stored whole")
-        array = group[key]
-        if not isinstance(array, h5py.Dataset):
-            continue
-        if array.ndim == 3 or (key == SURFACE and array.ndim == 2):
+        array = member(group, key)
+        rank = array.ndim if isinstance(array, h5py.Dataset) else 0
+        if rank == 3 or (key == SURFACE and rank == 2):
+            check_array(array)
             variables["groundtruth" if key in LABELS else key] = array
     if not any(array.ndim == 3 for array in variables.values()):
         raise InputError(f"{file.filename}: {name} holds no (y, x, band) arrays; not a tile file")
@@ -226,40 +269,9 @@ def _variables(file, name):
     return variables
 
 
-def _map(file, variables):
-    """Return NumPy arrays over the file itself for the datasets that are stored as such.
-
-    Others (chunked, compressed, of types unknown to NumPy) stay what they are. HDF5 reads by one
-    thread at a time; arrays over the file are read by many, from the system's cache, uncopied.
-    """
-    whole = np.memmap(file.filename, np.uint8, mode="r")
-
-    def view(array):
-        start, plain = array.id.get_offset(), h5py.h5t.py_create(array.dtype)
-        stored = start is not None and not file.userblock_size and array.id.get_type() == plain
-        if not stored or not array.size or start + array.nbytes > len(whole):
-            return array
-        flat = np.asarray(whole)[start : start + array.nbytes].view(array.dtype)
-        return flat.reshape(array.shape)
-
-    return {
-        name: {variable: view(array) for variable, array in arrays.items()}
-        for name, arrays in variables.items()
-    }
-
-
 def _dimensions(variable, array):
     band = "class" if variable == "groundtruth" else f"{variable}_band"
     return ("y", "x", band)[: array.ndim]
-
-
-def _plain(attributes):
-    """Return HDF5 attributes as Python numbers, strings and lists."""
-    values = {
-        key: value.tolist() if hasattr(value, "tolist") else value
-        for key, value in attributes.items()
-    }
-    return {key: v.decode() if isinstance(v, bytes) else v for key, v in values.items()}
 
 
 def _georeference(tile):

@@ -8,10 +8,34 @@ FAR = 0.2  # share of pixels beyond the training data's range, widened by half, 
 SCARCE = 0.05  # share of pixels with data below which it is remarked
 
 
+def check_scaling(where, scaling, sources):
+    """Raise `InputError` unless scaling has rising finite bounds for each band of its sources."""
+    if not isinstance(scaling, dict) or not all(isinstance(s, dict) for s in scaling.values()):
+        raise InputError(f"{where} is {scaling!r}, expected low and high by source")
+    for source in set(scaling) & set(sources):
+        low, high = (scaling[source].get(key) for key in ("low", "high"))
+        for key, values in (("low", low), ("high", high)):
+            if not are_numbers(values, sources[source]):
+                raise InputError(
+                    f"{where} of {source}: {key} is {values!r}, expected {sources[source]} numbers"
+                )
+        if not all(a < b for a, b in zip(low, high, strict=True)):
+            raise InputError(f"{where} of {source}: low {low} is not below high {high}")
+
+
+def are_numbers(values, count):
+    """Tell whether values are a list of so many finite numbers."""
+    return (
+        isinstance(values, list)
+        and len(values) == count
+        and all(isinstance(value, int | float) and np.isfinite(value) for value in values)
+    )
+
+
 def in_units(scaling, factors):
     """Return the scaling for values that `factors` would bring to the training data's units."""
     for source, factor in factors.items():
-        if source not in scaling or not factor > 0:
+        if source not in scaling or not 0 < factor < np.inf:
             raise InputError(
                 f"factor {factor} of {source!r}, expected a positive number for one of "
                 f"{', '.join(scaling)}"

@@ -7,12 +7,14 @@ as it was.
 import json
 import re
 from collections import Counter
+from contextlib import contextmanager
 from pathlib import Path
 
 import h5py
 
 from glavitu.errors import InputError
 from glavitu.files import replacing
+from glavitu.hdf5 import check_all, check_finite, reading
 from glavitu.models import build_model
 
 # The layers of a published file that hold weights, in the file's order, as the prefixes of our
@@ -39,24 +41,35 @@ def load_weights(model, path):
     Raises
     ------
     InputError
-        If the file is no weight file or does not fit; names the first layer that does not fit.
+        If the file is no weight file or does not fit; names the first layer that does not fit. Also
+        if it holds links, weights in other files, or weights that are not finite.
     """
     path = Path(path)
+    with _opened(path) as file:
+        if "layer_names" in file.attrs:
+            _load_published(model, file)
+            return
+        _check_sources(model, file)
+        _check_keras3(model, file)
+    with reading(f"{path} does not fit {model.name}: it"):
+        model.load_weights(path)
+
+
+@contextmanager
+def _opened(path):
+    """Open a weight file and refuse what no weight file holds."""
     try:
         file = h5py.File(path, "r")
     except FileNotFoundError:
         raise InputError(f"no weights at {path}; train first, or name another file") from None
     except OSError:
         raise InputError(f"{path} is not an HDF5 weight file (or is cut short)") from None
-    with file:
-        if "layer_names" in file.attrs:
-            _load_published(model, file)
-            return
-        if "layers" not in file:
+    with file, reading(path):
+        for key, array in check_all(file).items():
+            check_finite(array[()], f"{path}: {key}")
+        if "layer_names" not in file.attrs and "layers" not in file:
             raise InputError(f"{path} is HDF5 but holds no Keras weights")
-        _check_sources(model, file)
-        _check_keras3(model, file)
-    model.load_weights(path)
+        yield file
 
 
 def save_weights(model, path, **sizes):
@@ -109,19 +122,54 @@ def load_model(path, *, precision="float32"):
         raise InputError(
             f"{path} does not say which network it is for; use build_model and load_weights"
         )
+    with _opened(path) as file:
+        _check_sizes(file, built)
     sizes = built.pop("sizes")
-    model = build_model(built.pop("architecture"), **built, precision=precision, **sizes)
+    try:
+        model = build_model(built.pop("architecture"), **built, precision=precision, **sizes)
+    except InputError as error:
+        raise InputError(f"{path} is for a network that cannot be: {error}") from None
     load_weights(model, path)
     return model
 
 
 def read_built(path):
-    """Return what a weight file of ours was built with, None where it does not say."""
+    """Return what a weight file of ours was built with, None where it does not say.
+
+    Raises `InputError` where it says what cannot be.
+    """
     try:
-        with h5py.File(path, "r") as file:
-            return json.loads(file.attrs["glavitu"]) if "glavitu" in file.attrs else None
+        file = h5py.File(path, "r")
     except OSError:
         return None
+    with file, reading(path):
+        text = file.attrs.get("glavitu")
+    if text is None:
+        return None
+    where = f"{path}: what it is for"
+    with reading(where):
+        built = json.loads(text)
+    kinds = {"architecture": str, "inputs": dict, "patch_size": int, "sizes": dict}
+    if not isinstance(built, dict) or set(built) != set(kinds):
+        raise InputError(f"{where} is {text!r}, expected {', '.join(kinds)}")
+    for key, kind in kinds.items():
+        if not isinstance(built[key], kind):
+            raise InputError(f"{where}: {key} is {built[key]!r}, expected a {kind.__name__}")
+    return built
+
+
+def _check_sizes(file, built):
+    """Refuse bands and sizes that no array of the file has: the network could be of any size."""
+    stored = set()
+    file.visititems(lambda _, item: stored.update(getattr(item, "shape", ())))
+    bands = {f"bands of {source}": number for source, number in built["inputs"].items()}
+    for name, size in (built["sizes"] | bands).items():
+        counted = name in ("blocks", "steps", "heads", "vit_patch", "dilations", "dropout")
+        for number in size if isinstance(size, list) else [size]:
+            if not counted and number not in stored:
+                raise InputError(
+                    f"{file.filename} says {name} {number}, but no weight in it has that size"
+                )
 
 
 def _check_sources(model, file):

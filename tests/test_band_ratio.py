@@ -44,7 +44,7 @@ def test_counts_above_each_threshold_are_those_of_comparing(folder, monkeypatch)
     tiles = open_tiles(folder / "train.hdf5")
     hits = found = total = 0
     for name in tiles:
-        optical = band_ratio.reflectance(tiles.read(name, "optical"), tiles.attrs)
+        optical = band_ratio.reflectance(tiles.read(name, "optical"), tiles.scaling)
         label = tiles.read(name, "groundtruth")
         mapped = band_ratio.normalised_difference(optical, "red") > 0.1
         hits += (mapped & (label[..., 1] == 1)).sum()

@@ -12,6 +12,7 @@ from glavitu.models.transunet import transunet
 
 NETWORKS = {"setr": setr, "resunet": resunet, "transunet": transunet, "glavitu": glavitu}
 BASELINES = {"deeplabv3plus": deeplabv3plus, "segformer": segformer}
+LARGEST = 1 << 13  # of the sizes, bands and patches that networks are built with
 PUBLISHED_INPUTS = {"optical": 6, "dem": 2, "sar": 2}
 
 
@@ -84,9 +85,14 @@ def _check(architecture, inputs, patch_size, overrides):
         raise InputError(
             f"{architecture} has no size {unknown[0]!r}; it has {', '.join(published)}"
         )
-    if not inputs or any(bands < 1 for bands in inputs.values()):
-        raise InputError(f"inputs must name at least one source with 1 band or more, not {inputs}")
+    if not inputs:
+        raise InputError("inputs must name at least one source")
+    for source, bands in inputs.items():
+        if not isinstance(bands, int) or not 1 <= bands <= LARGEST:
+            raise InputError(f"{source!r}: {bands!r}, expected 1 band or more, up to {LARGEST}")
     sizes = published | overrides
+    for name, size in overrides.items():
+        _check_size(architecture, name, size)
     heads, embed_dim = sizes.get("heads", 1), sizes.get("embed_dim", 1)
     if embed_dim % heads:
         raise InputError(
@@ -97,7 +103,20 @@ def _check(architecture, inputs, patch_size, overrides):
         raise InputError(f"{architecture}: vit_patch {vit_patch} is not 2, 4, 8, 16 or 32")
     poolings = sizes.get("steps", 0) + (architecture == "transunet")
     factor = STRIDE if architecture in BASELINES else max(vit_patch, 2**poolings)
-    if patch_size < 1 or patch_size % factor:
+    if not 1 <= patch_size <= LARGEST or patch_size % factor:
         raise InputError(
             f"{architecture} needs a patch_size that is a multiple of {factor}, not {patch_size}"
+            + (f", and at most {LARGEST}" if patch_size > LARGEST else "")
         )
+
+
+def _check_size(architecture, name, size):
+    """Refuse numbers that no network has: what they lead to is a crash, or all memory."""
+    if name == "dropout":
+        if isinstance(size, bool) or not isinstance(size, int | float) or not 0 <= size < 1:
+            raise InputError(f"{architecture}: dropout is {size!r}, expected 0 or more, below 1")
+        return
+    most = {"steps": 8, "blocks": 256}.get(name, LARGEST)
+    for number in size if isinstance(size, list | tuple) else [size]:
+        if isinstance(number, bool) or not isinstance(number, int) or not 1 <= number <= most:
+            raise InputError(f"{architecture}: {name} is {size!r}, expected 1 to {most}")

@@ -1,0 +1,119 @@
+"""Arrays of HDF5 files from elsewhere: refused where they are links or no numbers; mapped."""
+
+import math
+from contextlib import contextmanager
+
+import h5py
+import numpy as np
+
+from glavitu.errors import InputError
+
+SMALL = 1 << 26  # bytes that an array may declare without having them
+MOST_COMPRESSED = 1100  # bytes made of one; deflate gets to 1032
+
+
+@contextmanager
+def reading(where):
+    """Turn what h5py raises over a damaged file into `InputError` in one line."""
+    try:
+        yield
+    except InputError:
+        raise
+    except (OSError, RuntimeError, LookupError, TypeError, ValueError, AttributeError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{where} is damaged or of another kind: {reason}") from None
+
+
+def member(group, key):
+    """Return what a group holds under a key; refuse links, which may leave the file."""
+    if not _is_hard(group.get(key, getlink=True)):
+        raise InputError(f"{_place(group, key)} is a link; expected arrays stored in the file")
+    return group[key]
+
+
+def check_array(array):
+    """Refuse an array that is not of real numbers, not in its file, or for the most not there."""
+    where = _place(array)
+    if array.is_virtual or array.external:
+        raise InputError(f"{where} lies in other files; expected arrays stored in the file")
+    if array.dtype.kind not in "biuf":
+        raise InputError(f"{where} holds {array.dtype}, expected real numbers")
+    declared = math.prod(array.shape) * array.dtype.itemsize
+    if declared > SMALL and declared > MOST_COMPRESSED * array.id.get_storage_size():
+        size = "x".join(map(str, array.shape))
+        raise InputError(f"{where} declares {size} numbers, most of which were never written")
+
+
+def check_all(file):
+    """Return every array of a file by its place; refuse what `member` and `check_array` do."""
+    # h5py does not pass on what is raised while it visits.
+    linked = file.visititems_links(lambda key, link: None if _is_hard(link) else key)
+    if linked:
+        member(file, linked)
+    arrays = {}
+    file.visititems(lambda key, item: arrays.update({key: item} if _is_array(item) else {}))
+    for array in arrays.values():
+        check_array(array)
+    return arrays
+
+
+def _is_hard(link):
+    return isinstance(link, h5py.HardLink)
+
+
+def _is_array(item):
+    return isinstance(item, h5py.Dataset)
+
+
+def plain(attributes):
+    """Return HDF5 attributes as Python numbers, strings and lists."""
+    values = {
+        key: value.tolist() if hasattr(value, "tolist") else value
+        for key, value in attributes.items()
+    }
+    return {key: v.decode() if isinstance(v, bytes) else v for key, v in values.items()}
+
+
+def map_arrays(file, variables):
+    """Return NumPy arrays over the file itself for the datasets that are stored as such.
+
+    Others (chunked, compressed, of types unknown to NumPy) stay what they are. HDF5 reads by one
+    thread at a time; arrays over the file are read by many, from the system's cache, uncopied.
+    """
+    whole = np.memmap(file.filename, np.uint8, mode="r")
+
+    def view(array):
+        start, plain = array.id.get_offset(), h5py.h5t.py_create(array.dtype)
+        stored = start is not None and not file.userblock_size and array.id.get_type() == plain
+        if not stored or not array.size or start + array.nbytes > len(whole):
+            return array
+        flat = np.asarray(whole)[start : start + array.nbytes].view(array.dtype)
+        return flat.reshape(array.shape)
+
+    return {
+        name: {variable: view(array) for variable, array in arrays.items()}
+        for name, arrays in variables.items()
+    }
+
+
+def check_finite(values, where):
+    """Raise `InputError` unless all values are finite."""
+    if count := values.size - np.count_nonzero(np.isfinite(values)):
+        raise InputError(
+            f"{where} holds {count} values that are not finite; give them a value and no label"
+        )
+
+
+def check_label(label, where):
+    """Raise `InputError` unless a label (y, x, class) is one-hot of two classes."""
+    if label.shape[-1] != 2:
+        raise InputError(
+            f"{where}: groundtruth has {label.shape[-1]} class(es), expected 2: background, glacier"
+        )
+    if label.size and not (label.min() >= 0 and label.max() <= 1):
+        wrong = label[~((label >= 0) & (label <= 1))].flat[0]
+        raise InputError(f"{where}: groundtruth holds {wrong}, expected one-hot labels of 0 to 1")
+
+
+def _place(item, *keys):
+    return f"{item.file.filename}: {'/'.join([item.name.strip('/'), *keys]).strip('/')}"
