@@ -16,6 +16,9 @@ NAMES = ("RGIId", "rgi_id", "glac_id", "id", "Name")  # columns that tell glacie
 SAME = 1e-3  # metres within which two boundaries are one
 HAIRLINE = 0.1  # metres; gaps as thin as this are where two boundaries were meant to coincide
 FOUND = 0.5  # share of a glacier's area from which it counts as mapped
+# How files of outlines begin: GeoPackage, Shapefile, GeoJSON, FlatGeobuf. Formats that refer to
+# other files or servers are not opened.
+MAGIC = (b"SQLite format 3", b"\0\0\x27\x0a", b"{", b"fgb\x03")
 VERTICES = 500  # of the pieces into which polygons are cut to be overlaid quickly
 
 
@@ -42,6 +45,12 @@ def read_outlines(path):
         raise InputError(f"{path} is not a file on this machine; download it first")
     if not Path(path).is_file():
         raise InputError(f"no file of outlines at {path}")
+    with open(path, "rb") as file:
+        if not file.read(1024).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(MAGIC):
+            raise InputError(
+                f"{path} is not a vector file to compare with; expected GeoPackage, Shapefile, "
+                "GeoJSON or FlatGeobuf"
+            )
     try:
         layers = gpd.list_layers(Path(path).resolve())
         layers = layers[layers["geometry_type"].notna()]

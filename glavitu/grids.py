@@ -14,7 +14,8 @@ from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
 from glavitu.errors import InputError
-from glavitu.rasters import cell_sizes, check_sources, first_line, inspect, listed, plan
+from glavitu.local_rasters import first_line
+from glavitu.rasters import cell_sizes, check_sources, inspect, listed, plan
 
 
 def open_scene(paths, *, inputs=None, grid=None, nodata=None):

@@ -18,7 +18,7 @@ from scipy.sparse.csgraph import connected_components
 from glavitu.areas import geodesic_area
 from glavitu.errors import InputError
 from glavitu.files import replacing
-from glavitu.rasters import check_north_up
+from glavitu.local_rasters import check_north_up
 from glavitu.staircase import cuts_of, on_map, straighten
 from glavitu.staircase import smooth as smoothed
 

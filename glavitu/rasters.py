@@ -1,6 +1,5 @@
 """What lies where: headers of rasters, and how each is brought to a scene's grid."""
 
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree.ElementTree import Element, SubElement, tostring
@@ -11,15 +10,12 @@ from pyproj import CRS, Geod, Transformer
 from pyproj.exceptions import ProjError
 from rasterio.dtypes import dtype_rev, typename_fwd
 from rasterio.enums import ColorInterp, MaskFlags, Resampling
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.transform import array_bounds
 from rasterio.vrt import WarpedVRT
 
 from glavitu.errors import InputError
+from glavitu.local_rasters import check_north_up, open_local
 
-# GDAL drivers whose files only say where the pixels are: other files, or servers.
-INDIRECT = {"VRT", "DERIVED", "GTI", "STACIT", "STACTA", "HTTP", "WCS", "WMS", "WMTS", "OGCAPI"}
-INDIRECT |= {"DAAS", "EEDAI", "NGW", "PLMOSAIC"}
 MUCH_FINER = 2  # pixels of a source along one of the grid, from which they are averaged
 TOLERANCE = 1e-9  # of the positions GDAL interpolates, in pixels; 0 stops rasterio
 
@@ -132,25 +128,8 @@ def _with_nodata(dataset, value, declared):
 
 def inspect(path):
     """Read the header of a raster and refuse what cannot be used."""
-    if "://" in str(path) or str(path).startswith("/vsi"):
-        raise InputError(f"{path} is not a local file; download it first")
-    path = Path(path).resolve()
-    if not path.is_file():
-        raise InputError(f"no raster at {path}")
-    indirect = f"{path} only refers to other rasters; convert it to a GeoTIFF"
-    try:
-        with open(path, "rb") as file:
-            # GDAL would follow its references already when it opens it.
-            if b"<VRTDataset" in file.read(1024):
-                raise InputError(indirect)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            with rasterio.open(path, sharing=False) as dataset:
-                if dataset.driver in INDIRECT:
-                    raise InputError(indirect)
-                return _header(path, dataset)
-    except (OSError, RasterioError) as error:
-        raise InputError(f"{path} is not a raster GDAL can read: {first_line(error)}") from None
+    with open_local(path) as dataset:
+        return _header(Path(dataset.name), dataset)
 
 
 def _header(path, dataset):
@@ -167,14 +146,6 @@ def _header(path, dataset):
     bands = zip(dataset.indexes, dataset.colorinterp, strict=True)
     alpha = next((band for band, meaning in bands if meaning == ColorInterp.alpha), None)
     return Raster(str(path), Grid(crs, transform, dataset.shape), dataset.count, alpha)
-
-
-def check_north_up(path, transform):
-    """Refuse a raster whose rows do not run from west to east, the northernmost first."""
-    if transform.b or transform.d or transform.a <= 0 or transform.e >= 0:
-        raise InputError(
-            f"{path} is rotated or not north-up ({tuple(transform)[:6]}); warp it first"
-        )
 
 
 def check_sources(rasters, inputs):
@@ -293,8 +264,3 @@ def _crs_name(crs):
 def listed(names):
     """Return names in one line."""
     return ", ".join(map(repr, names))
-
-
-def first_line(error):
-    """Return an error in one line."""
-    return " ".join(str(error).split())

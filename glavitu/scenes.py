@@ -1,6 +1,7 @@
 """GeoTIFF <-> xarray, and `compile_tiles`: a `tiles.csv` of GeoTIFFs to HDF5 tile files."""
 
 import json
+import warnings
 from pathlib import Path
 
 import h5py
@@ -8,33 +9,55 @@ import numpy as np
 import rasterio
 import rioxarray
 import xarray as xr
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from glavitu import __version__
 from glavitu.errors import InputError
 from glavitu.files import replacing
+from glavitu.local_rasters import check_north_up, check_proj, first_line
 from glavitu.progress import progress
-from glavitu.rasters import check_north_up
-from glavitu.tables import inside, read_table
+from glavitu.tile_tables import read_tile_table, sources_of
 from glavitu.tiles import SPLITS, SURFACE, UNKNOWN, write_tile
 
-FIXED_COLUMNS = ("tile", "region", "split", "groundtruth")
+MOST = 1 << 30  # numbers in a raster that is read as a whole
+LARGEST_PATCH = 1 << 14  # pixels of a side
 SAMPLE = 2_000_000  # pixels per band from which the percentiles are estimated
 
 
 def read_raster(path):
-    """Read a raster as float32 (y, x, band) with NaN where it has no data.
+    """Read a GeoTIFF as float32 (y, x, band) with NaN where it has no data.
 
-    Raises `InputError` where the file is missing, no raster, south-up or rotated.
+    Raises `InputError` where the file is missing, no GeoTIFF, too large, complex, south-up or
+    rotated. No other driver of GDAL is asked: some open other files, or servers. Nor is anything
+    read from files beside it (``.aux.xml``, ``.msk``, ``.tfw``).
     """
+    check_proj()
     if not Path(path).is_file():
         raise InputError(f"no raster at {path}")
     try:
-        with rioxarray.open_rasterio(path, masked=True) as raster:
-            raster = raster.load().astype(np.float32)
-    except rasterio.errors.RasterioError as error:
-        raise InputError(f"{path} is not a raster GDAL can read: {error}") from None
-    check_north_up(path, raster.rio.transform())
+        # Files beside it, such as masks, could be of any driver and lead anywhere.
+        with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"), warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            with rasterio.open(path, driver="GTiff", sharing=False) as header:
+                _check_header(path, header)
+            with rioxarray.open_rasterio(path, masked=True, driver="GTiff") as raster:
+                raster = raster.load().astype(np.float32)
+    except (RasterioError, OSError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path} is not a GeoTIFF that can be read: {first_line(error)}") from None
     return raster.where(np.isfinite(raster)).transpose("y", "x", "band")
+
+
+def _check_header(path, header):
+    if any("complex" in dtype for dtype in header.dtypes):
+        raise InputError(f"{path} holds complex numbers; convert them, as to backscatter in dB")
+    if header.count * header.height * header.width > MOST:
+        raise InputError(
+            f"{path} is {header.height}x{header.width} pixels of {header.count} band(s), too large "
+            "for one tile; cut it up"
+        )
+    check_north_up(path, header.transform)
 
 
 def write_raster(path, array):
@@ -75,8 +98,10 @@ def compile_tiles(csv, directory, *, patch_size=384):
     InputError
         For a table or raster that cannot be used; nothing is written then.
     """
-    table = _read_table(Path(csv))
-    sources = _sources_of(table)
+    if not 1 <= patch_size <= LARGEST_PATCH:
+        raise InputError(f"patch_size is {patch_size}, expected 1 to {LARGEST_PATCH} pixels")
+    table = read_tile_table(Path(csv))
+    sources = sources_of(table)
     scaling = _training_scaling(table, sources)
     directory = Path(directory)
     paths = {split: directory / f"{split}.hdf5" for split in SPLITS}
@@ -91,47 +116,28 @@ def compile_tiles(csv, directory, *, patch_size=384):
     return paths
 
 
-def _read_table(csv):
-    expected = "tile, region, split, one column per source, groundtruth"
-    table = read_table(csv, FIXED_COLUMNS, expected)
-    sources = _sources_of(table)
-    if not sources:
-        raise InputError(f"{csv} names no source; add a column such as 'optical' with paths")
-    for column in (*FIXED_COLUMNS, *sources):
-        if (table[column] == "").any():
-            tile = table.loc[table[column] == "", "tile"].iloc[0]
-            raise InputError(f"{csv}: tile {tile!r} lacks {column!r}")
-    unknown = set(table["split"]) - set(SPLITS)
-    if unknown:
-        raise InputError(f"{csv}: unknown split {sorted(unknown)[0]!r}; use train, val or test")
-    for split in SPLITS:
-        if split not in set(table["split"]):
-            raise InputError(f"{csv}: the split {split!r} is empty; give it at least one tile")
-    if SURFACE not in table:
-        table[SURFACE] = ""
-    for column in ("groundtruth", SURFACE, *sources):
-        table[column] = [inside(csv, path) if path else None for path in table[column]]
-        shared = table[column].notna() & table[column].duplicated(keep=False)
-        if shared.any():
-            twice = table.loc[shared, "tile"]
-            raise InputError(f"{csv}: tiles {twice.iloc[0]} and {twice.iloc[1]} share a {column}")
-    return table
-
-
-def _sources_of(table):
-    return [column for column in table if column not in (*FIXED_COLUMNS, SURFACE)]
-
-
 def _read_tile(row, sources):
-    """Return label and sources of a table's row, on one grid, and check them."""
-    label = read_raster(row["groundtruth"])
+    """Return label, sources and surface of a table's row, on one grid, after checking them."""
+    try:
+        label = read_raster(row["groundtruth"])
+        _check_label(row, label)
+        arrays = {source: read_raster(row[source]) for source in sources}
+        for source, array in arrays.items():
+            _check_grid(row, source, array, label)
+        return label, arrays, _read_surface(row, label) if row[SURFACE] else None
+    except InputError as error:
+        raise InputError(f"tile {row['tile']}: {error}") from None
+
+
+def _check_label(row, label):
     values = label.values[np.isfinite(label.values)]
-    if label.sizes["band"] != 1 or not np.isin(values, (0, 1)).all():
-        raise InputError(f"{row['groundtruth']}: labels must be one band of 0 and 1 (glacier)")
-    arrays = {source: read_raster(row[source]) for source in sources}
-    for source, array in arrays.items():
-        _check_grid(row, source, array, label)
-    return label, arrays
+    found = f"{label.sizes['band']} bands" if label.sizes["band"] != 1 else ""
+    if not found and (wrong := values[(values != 0) & (values != 1)]).size:
+        found = f"{wrong[0]:g}"
+    if found:
+        raise InputError(
+            f"{row['groundtruth']} has {found}; labels must be one band of 0 and 1 (glacier)"
+        )
 
 
 def _read_surface(row, label):
@@ -147,8 +153,8 @@ def _read_surface(row, label):
 def _check_grid(row, column, array, label):
     if _grid(array) != _grid(label):
         raise InputError(
-            f"tile {row['tile']}: {row[column]} has the grid {_describe(array)}, the "
-            f"groundtruth {_describe(label)}; warp them to one grid"
+            f"{row[column]} has the grid {_describe(array)}, the groundtruth {_describe(label)}; "
+            "warp them to one grid"
         )
 
 
@@ -167,19 +173,18 @@ def _training_scaling(table, sources):
     rows = table[table["split"] == "train"]
     share = max(1000, SAMPLE // len(rows))
     samples = {source: [] for source in sources}
+    bands = {}
     for _, row in progress(rows.iterrows(), total=len(rows), description="statistics"):
-        for source, array in _read_tile(row, sources)[1].items():
+        arrays = _read_tile(row, sources)[1]
+        bands = bands or {source: array.sizes["band"] for source, array in arrays.items()}
+        _check_bands(row, arrays, bands)
+        for source, array in arrays.items():
             pixels = array.values.reshape(-1, array.sizes["band"])
             samples[source].append(pixels[:: max(1, len(pixels) // share)])
     return {source: _percentiles(source, tiles) for source, tiles in samples.items()}
 
 
 def _percentiles(source, tiles):
-    bands = {tile.shape[1] for tile in tiles}
-    if len(bands) > 1:
-        raise InputError(
-            f"{source!r} has {min(bands)} bands in some tiles and {max(bands)} in others"
-        )
     pixels = np.concatenate(tiles)
     if np.isnan(pixels).all(axis=0).any():
         raise InputError(f"{source!r} has a band without any data in the training split")
@@ -193,22 +198,29 @@ def _percentiles(source, tiles):
 
 
 def _write_split(path, rows, sources, scaling, patch_size):
+    labelled = False
     with h5py.File(path, "w") as file:
         file.attrs["scaling"] = json.dumps(scaling)
         file.attrs["software"] = f"glavitu {__version__}"
         for _, row in progress(rows.iterrows(), total=len(rows), description=rows["split"].iloc[0]):
-            label, arrays = _read_tile(row, sources)
-            _check_bands(row, arrays, scaling)
-            surface = _read_surface(row, label) if row[SURFACE] else None
+            label, arrays, surface = _read_tile(row, sources)
+            _check_bands(row, arrays, {s: len(bounds["low"]) for s, bounds in scaling.items()})
             tile, attributes = _prepare(label, arrays, surface, scaling, patch_size)
+            labelled |= tile["groundtruth"].any()
             write_tile(file, row["tile"], tile, attributes | {"region": row["region"]})
+    if not labelled:
+        raise InputError(
+            f"no pixel of the split {row['split']!r} is labelled and has data in every source"
+        )
 
 
-def _check_bands(row, arrays, scaling):
+def _check_bands(row, arrays, expected):
     for source, array in arrays.items():
-        bands, expected = array.sizes["band"], len(scaling[source]["low"])
-        if bands != expected:
-            raise InputError(f"{row[source]} has {bands} band(s), the training split {expected}")
+        if array.sizes["band"] != expected[source]:
+            raise InputError(
+                f"tile {row['tile']}: {row[source]} has {array.sizes['band']} band(s), the "
+                f"training split {expected[source]}"
+            )
 
 
 def _prepare(label, arrays, surface, scaling, patch_size):

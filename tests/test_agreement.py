@@ -3,6 +3,7 @@
 import geopandas as gpd
 import numpy as np
 import pandas as pd
+import pyogrio
 import pytest
 import shapely
 from shapely import box
@@ -202,6 +203,6 @@ def test_files_that_are_no_outlines(tmp_path):
     with pytest.raises(InputError, match="not a vector file") as caught:
         read_outlines(tmp_path / "text.gpkg")
     assert "\n" not in str(caught.value)
-    (tmp_path / "table.csv").write_text("a,b\n1,2\n")
+    pyogrio.write_dataframe(pd.DataFrame({"a": [1]}), tmp_path / "table.gpkg")
     with pytest.raises(InputError, match="no geometries"):
-        read_outlines(tmp_path / "table.csv")
+        read_outlines(tmp_path / "table.gpkg")

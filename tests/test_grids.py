@@ -507,7 +507,7 @@ def test_files_that_refer_to_others_are_refused_whatever_they_are_called(optical
     )
     with rasterio.open(server) as dataset:
         assert dataset.driver == "WMS"
-    refuse("server.tif only refers to other rasters", {"optical": server})
+    refuse("server.tif is not a raster GDAL can read", {"optical": server})
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,76 @@
+"""Open rasters that may come from anywhere: local files alone, which lead to no others."""
+
+import warnings
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import rasterio
+from pyproj import CRS
+from pyproj.exceptions import DataDirError, ProjError
+from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
+from rasterio.io import DatasetReader
+
+from glavitu.errors import InputError
+
+# GDAL drivers whose files only say where the pixels are: other files, or servers.
+INDIRECT = {"VRT", "DERIVED", "GTI", "STACIT", "STACTA", "HTTP", "WCS", "WMS", "WMTS", "OGCAPI"}
+INDIRECT |= {"DAAS", "EEDAI", "NGW", "PLMOSAIC"}
+
+
+@contextmanager
+def open_local(path):
+    """Open a raster of any driver that reads pixels from the file itself."""
+    check_proj()
+    if "://" in str(path) or str(path).startswith("/vsi"):
+        raise InputError(f"{path} is not a local file; download it first")
+    path = Path(path).resolve()
+    if not path.is_file():
+        raise InputError(f"no raster at {path}")
+    # GDAL would follow references already when it opens a file, or one of those beside it.
+    if any(_refers(path.with_name(path.name + end)) for end in ("", ".msk", ".ovr", ".aux.xml")):
+        raise InputError(f"{path} only refers to other rasters; convert it to a GeoTIFF")
+    try:
+        with rasterio.Env() as env, warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            drivers = [driver for driver in env.drivers() if driver not in INDIRECT]
+            with DatasetReader(str(path), driver=drivers) as dataset:
+                yield dataset
+    except (OSError, RasterioError) as error:
+        raise InputError(f"{path} is not a raster GDAL can read: {first_line(error)}") from None
+
+
+def _refers(path):
+    if not path.is_file():
+        return False
+    with open(path, "rb") as file:
+        start = file.read(1 << 20)
+    return b"<VRTDataset" in start[:1024] or (start.startswith(b"<") and b"OVERVIEW_FILE" in start)
+
+
+@cache
+def check_proj():
+    """Refuse to go on without PROJ's database: coordinate systems would not be known."""
+    try:
+        with rasterio.Env():
+            rasterio.crs.CRS.from_epsg(4326)
+            CRS.from_epsg(4326)
+    except (CRSError, ProjError, DataDirError) as error:
+        raise InputError(
+            f"PROJ finds no coordinate systems ({first_line(error)}); unset PROJ_DATA and PROJ_LIB"
+        ) from None
+
+
+def check_north_up(path, transform):
+    """Refuse a raster whose rows do not run from west to east, the northernmost first."""
+    straight = transform.a > 0 > transform.e and not transform.b and not transform.d
+    if not straight or not np.isfinite(tuple(transform)).all():
+        raise InputError(
+            f"{path} is rotated or not north-up ({tuple(transform)[:6]}); warp it first"
+        )
+
+
+def first_line(error):
+    """Return an error in one line."""
+    return " ".join(str(error).split())
