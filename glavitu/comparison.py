@@ -33,7 +33,8 @@ def bootstrap(scores, by="region", *, replicates=REPLICATES, seed=0):
     -------
     xarray.Dataset
         ``observed`` (method, group) and ``drawn`` (replicate, method, group). IoU is NaN for a
-        group without glacier, mapped or true; all that is drawn is NaN if a group has one tile.
+        group without glacier in its labels, for every method, so that means over groups are of the
+        same ones; all that is drawn is NaN if a group has one tile.
     """
     rng = np.random.default_rng(seed)
     groups, single = {}, False
@@ -54,7 +55,8 @@ def bootstrap(scores, by="region", *, replicates=REPLICATES, seed=0):
 
 def _iou(counts):
     total = counts.sum("tile")
-    return total["tp"] / (total["tp"] + total["fp"] + total["fn"])
+    glacier = total["tp"] + total["fn"]
+    return total["tp"] / (glacier + total["fp"]).where(glacier > 0)
 
 
 def with_interval(samples, label="IoU"):
@@ -121,10 +123,12 @@ def debris_split(scores, surfaces):
 
     A tile is rich where the share of debris in its glaciers is above the median. *Debris-covered
     ice* counts false alarms on bare rock and under vegetation, which it resembles; *clean ice*
-    those on snow and water.
+    those on snow and water. Empty where there is no ice at all.
     """
     kinds = surfaces.assign(kind=surfaces["code"] % 10)
     ice = kinds[kinds["kind"].isin([SURFACES["clean ice"], SURFACES["debris-covered ice"]])]
+    if not (ice["tp"] + ice["fn"]).any():
+        return pd.DataFrame()
     ice = ice[ice["name"] == ice["name"].iloc[0]]
     area = ice.assign(area=ice["tp"] + ice["fn"]).pivot_table(
         index="tile", columns="kind", values="area", aggfunc="sum", fill_value=0

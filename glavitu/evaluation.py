@@ -2,12 +2,15 @@
 
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pandas as pd
 import xarray as xr
 
 from glavitu.errors import InputError
 from glavitu.files import replacing
+from glavitu.hdf5 import check_all, reading
+from glavitu.outputs import check_name
 from glavitu.tiles import UNLABELLED
 
 COUNTS = ["tp", "tn", "fp", "fn"]
@@ -118,6 +121,7 @@ def evaluate(name, *, out="."):
     pandas.DataFrame
         A row per tile, as of `score`.
     """
+    check_name(name)
     folder = Path(out) / "predictions" / name
     files = sorted(folder.glob("*.nc"))
     if not (folder / "predictions.json").exists() or not files:
@@ -139,16 +143,36 @@ def evaluate(name, *, out="."):
     return scores
 
 
+def without_glacier(scores):
+    """Return the regions whose labels hold no glacier: whatever is mapped there, IoU says nothing.
+
+    Without false alarms it is 0/0, with a single one it is 0; so they count in no mean.
+    """
+    regions = pool(scores)
+    return regions.loc[regions["tp"] + regions["fn"] == 0, "region"].tolist()
+
+
 def summarise(scores):
-    """Return mean and standard deviation of IoU over regions, and the IoU of all pixels pooled."""
-    regions = pool(scores)["IoU"]
+    """Return mean and standard deviation of IoU over regions, and the IoU of all pixels pooled.
+
+    Regions `without_glacier` do not count in the former two.
+    """
+    regions = pool(scores).set_index("region")["IoU"].drop(without_glacier(scores))
     everything = pool(scores.assign(all="all"), by="all")["IoU"].iloc[0]
     return {"mean": regions.mean(), "std": regions.std(ddof=0), "pooled": everything}
 
 
 def read_prediction(path):
     """Read a prediction written by `predict` into memory."""
-    with xr.open_dataset(path, engine="h5netcdf", mask_and_scale=False) as prediction:
+    with reading(f"{path}, which predict makes anew,"), h5py.File(path, "r") as file:
+        check_all(file)
+    with (
+        reading(f"{path}, which predict makes anew,"),
+        xr.open_dataset(path, engine="h5netcdf", mask_and_scale=False) as prediction,
+    ):
+        missing = {"glacier", "probability"} - set(prediction)
+        if missing:
+            raise InputError(f"{path} has no {min(missing)!r}; run predict again")
         return prediction.load()
 
 

@@ -6,7 +6,7 @@ import pandas as pd
 
 from glavitu import band_ratio, comparison
 from glavitu.errors import InputError
-from glavitu.evaluation import BINS, calibration_error, evaluate, pool
+from glavitu.evaluation import BINS, COUNTS, calibration_error, evaluate, pool
 from glavitu.files import read_json, replacing, write_json
 from glavitu.provenance import fingerprint, provenance
 from glavitu.tiles import SPLITS, find_split, open_tiles
@@ -60,7 +60,16 @@ class Results:
         self.scores = self._read("scores", shown)
         self.surfaces = self._read("surfaces", shown)
         self.reliability = self._read("reliability", self.runs)
-        self.records = {name: read_json(self.out / f"weights/{name}.json") for name in self.runs}
+        self.records = {
+            name: read_json(self.out / f"weights/{name}.json", "seconds", "provenance")
+            for name in self.runs
+        }
+
+    COLUMNS = {
+        "scores": ["tile", "region", *COUNTS],
+        "surfaces": ["tile", "region", "code", *COUNTS],
+        "reliability": ["bin", "pixels", "glacier", "total"],
+    }
 
     def _read(self, table, runs):
         tables = []
@@ -69,7 +78,7 @@ class Results:
             if not (folder / "scores.csv").exists():
                 raise InputError(f"no scores in {folder}; run predict and evaluate for {name!r}")
             if (folder / f"{table}.csv").exists():
-                read = pd.read_csv(folder / f"{table}.csv", keep_default_na=False)
+                read = _read_counts(folder / f"{table}.csv", self.COLUMNS[table])
                 tables.append(read.assign(name=name, method=method))
         return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
@@ -178,7 +187,20 @@ class Results:
         return tables
 
     def _prediction(self, name):
-        return read_json(self.out / "predictions" / name / "predictions.json")
+        path = self.out / "predictions" / name / "predictions.json"
+        return read_json(path, "seconds")
+
+
+def _read_counts(path, columns):
+    """Read a table of `glavitu.evaluation.evaluate`, and check that it is one."""
+    try:
+        table = pd.read_csv(path, keep_default_na=False)
+    except (ValueError, pd.errors.ParserError) as error:
+        raise InputError(f"{path} is no table; run evaluate again ({error})") from None
+    for column in columns:
+        if column not in table or column in COUNTS and table[column].dtype.kind != "i":
+            raise InputError(f"{path} has no counts {column!r}; run evaluate again")
+    return table
 
 
 def best_training(profile, out, sources):
@@ -196,6 +218,8 @@ def best_training(profile, out, sources):
 def verdict(tables, profile, reference="glavitu"):
     """Say in words which method has the highest mean IoU, and how far the others are apart."""
     networks = tables["networks"].set_index("method")
+    if networks["mean IoU"].isna().all():
+        return "No region has glacier in the labels of its test tiles: there is nothing to compare."
     best = networks.loc[networks["mean IoU"].idxmax()]
     lines = [
         f"With the profile {profile}, {best['network']} has the highest mean IoU over regions, "
@@ -210,6 +234,9 @@ def verdict(tables, profile, reference="glavitu"):
         )
     if not _interval(best):
         lines.append("No intervals: a region has a single test tile.")
+    regions = tables["regions"]
+    if empty := sorted(set(regions.loc[regions["tp"] + regions["fn"] == 0, "region"])):
+        lines.append(f"No glacier in the labels of {', '.join(empty)}: not in any mean.")
     if networks["parameters"].max() < 8_000_000:
         lines.append("These networks are narrower than the paper's: compare them only here.")
     return "\n".join(lines)
