@@ -28,7 +28,7 @@ class Recipe(keras.callbacks.Callback):
     def __init__(self, paths, settings, profile):
         super().__init__()
         self.paths, self.settings, self.profile = paths, settings, profile
-        self.history = []
+        self.history, self.bar = [], None
 
     @property
     def state(self):
@@ -82,9 +82,9 @@ class Recipe(keras.callbacks.Callback):
         row = {"epoch": epoch} | {key: float(value) for key, value in sorted(logs.items())}
         row["learning_rate"] = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
         row["seconds"] = round(time.perf_counter() - self.started, 3)
-        if not np.isfinite(row["loss"]):
+        if lost := [key for key in ("loss", "val_loss") if not np.isfinite(row[key])]:
             raise InputError(
-                f"{self.paths.name}: the loss is {row['loss']} in epoch {epoch + 1}; lower the "
+                f"{self.paths.name}: {lost[0]} is {row[lost[0]]} in epoch {epoch + 1}; lower the "
                 f"learning rate ({row['learning_rate']:g}) or look for extreme values in the data"
             )
         self.history.append(row)
@@ -95,9 +95,10 @@ class Recipe(keras.callbacks.Callback):
         say(self._describe(row))
         self.model.stop_training = self.state.stop
 
-    def on_train_end(self, logs=None):
-        """Close the bar."""
-        self.bar.close()
+    def close(self):
+        """Close the bar, also of a training that failed."""
+        if self.bar is not None:
+            self.bar.close()
 
     def _describe(self, row):
         best = " *" if self.state.best == row["epoch"] else ""

@@ -1,13 +1,13 @@
 """Train a network by the recipe, leaving weights, log and a record; a killed training resumes."""
 
-import json
 from pathlib import Path
 
 import pandas as pd
 
 from glavitu.backend import keras, resolve
 from glavitu.devices import on_devices
-from glavitu.files import write_json
+from glavitu.errors import InputError
+from glavitu.files import making, write_json
 from glavitu.metrics import focal_loss, training_metrics
 from glavitu.models import build_model, default_sizes
 from glavitu.outputs import Outputs
@@ -72,11 +72,11 @@ def train(
         return pd.read_csv(paths.log)
     for split in tiles.values():
         split.check(settings["inputs"], profile.patch_size)
-    for path in (paths.weights, paths.log):  # a place that cannot be written to shows before work
-        path.parent.mkdir(parents=True, exist_ok=True)
+    scaling = tiles["train"].scaling
 
     keras.utils.set_random_seed(profile.seed)
     recipe = Recipe(paths, settings, profile)
+    folders = paths.weights.parent, paths.log.parent
     with on_devices(profile.devices):
         model = build_model(
             architecture,
@@ -88,8 +88,8 @@ def train(
         compile_model(model)
         recipe.resume()
         if not recipe.state.stop and len(recipe.history) < profile.epochs:
-            _fit(model, tiles, settings["inputs"], profile, recipe)
-    scaling = json.loads(tiles["train"].attrs.get("scaling", "null"))
+            with making(*folders):  # a place that cannot be written to shows before the work
+                _fit(model, tiles, settings["inputs"], profile, recipe)
     write_json(
         paths.record,
         {
@@ -97,7 +97,7 @@ def train(
             "parameters": model.count_params(),
             "precision": resolve(profile.precision),
             "epochs": len(recipe.history),
-            "best_epoch": recipe.state.best,
+            "best_epoch": recipe.state.best + 1,  # from 1, as in what a training prints
             "best_validation_iou": recipe.history[recipe.state.best][MONITOR],
             "seconds": sum(row["seconds"] for row in recipe.history),
             "scaling": scaling,
@@ -146,13 +146,20 @@ def _fit(model, tiles, inputs, profile, recipe):
         steps=profile.steps,
     )
     validation = PatchSequence(tiles["val"], **common, heads=heads, random=False)
-    model.fit(
-        training,
-        validation_data=validation,
-        epochs=profile.epochs,
-        initial_epoch=len(recipe.history),
-        steps_per_epoch=len(training),
-        callbacks=[recipe],
-        shuffle=False,  # the order of batches is theirs, also after a restart
-        verbose=0,
-    )
+    try:
+        model.fit(
+            training,
+            validation_data=validation,
+            epochs=profile.epochs,
+            initial_epoch=len(recipe.history),
+            steps_per_epoch=len(training),
+            callbacks=[recipe],
+            shuffle=False,  # the order of batches is theirs, also after a restart
+            verbose=0,
+        )
+    except InputError:
+        for split in tiles.values():  # if the data are why, which
+            split.check_values(inputs)
+        raise
+    finally:
+        recipe.close()

