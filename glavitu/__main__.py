@@ -1,45 +1,16 @@
 """The command line: ``python -m glavitu --help``."""
 
 import sys
+import warnings
 
 import click
 
 from glavitu import __version__
 from glavitu.errors import InputError
+from glavitu.options import Finite, pairs, shared
 from glavitu.profiles import PRECISIONS
 
-
-def _options(*names):
-    """Return a decorator that adds the options shared by several commands."""
-    known = {
-        "model": click.option(
-            "-m",
-            "--model",
-            "architecture",
-            help="setr, resunet, transunet, glavitu, deeplabv3plus or segformer.",
-        ),
-        "name": click.option(
-            "-n", "--name", help="Name of the result; the architecture by default."
-        ),
-        "data": click.option("--data", help="Folder of the tile files; the profile's by default."),
-        "profile": click.option(
-            "--profile",
-            default="demo",
-            show_default=True,
-            help="demo, smoke, extended, paper or a YAML file.",
-        ),
-        "out": click.option(
-            "--out", default=".", show_default=True, help="Folder for what comes out."
-        ),
-        "seed": click.option("--seed", type=int, help="Instead of the profile's seed."),
-    }
-
-    def decorate(command):
-        for name in reversed(names):
-            command = known[name](command)
-        return command
-
-    return decorate
+LONGEST = 1000  # characters of an error
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -49,7 +20,7 @@ def cli():
 
 
 @cli.command()
-@_options("model", "name", "data", "profile", "out", "seed")
+@shared("model", "name", "data", "profile", "out", "seed")
 @click.option("--devices", type=click.IntRange(1), help="GPUs that share each batch.")
 @click.option("--sources", help="Comma-separated, such as optical,dem; the profile's by default.")
 @click.option("--overwrite", is_flag=True, help="Replace a result made with other settings.")
@@ -58,7 +29,7 @@ def train(architecture, name, profile, sources, devices, **options):
     from glavitu.profiles import load_profile
     from glavitu.training import train
 
-    architecture = architecture or "glavitu"
+    architecture = "glavitu" if architecture is None else architecture
     profile = load_profile(profile).with_changes(
         sources=sources.split(",") if sources else None, devices=devices
     )
@@ -68,7 +39,7 @@ def train(architecture, name, profile, sources, devices, **options):
 
 
 @cli.command()
-@_options("model", "name", "data", "profile", "out", "seed")
+@shared("model", "name", "data", "profile", "out", "seed")
 @click.option("--weights", help="A weight file to use, such as a published one.")
 def predict(architecture, name, seed, **options):
     """Predict the test tiles, one NetCDF file each. Nothing is random: a seed changes nothing."""
@@ -79,13 +50,13 @@ def predict(architecture, name, seed, **options):
 
 
 @cli.command()
-@_options("model", "name", "data", "profile", "out", "seed")
+@shared("model", "name", "data", "profile", "out", "seed")
 def evaluate(architecture, name, data, profile, out, seed):
     """Print the mean IoU and the IoU per region of the predicted test tiles.
 
     The predictions hold their labels: data, profile and seed are not needed and change nothing.
     """
-    from glavitu.evaluation import evaluate, pool, summarise
+    from glavitu.evaluation import evaluate, pool, summarise, without_glacier
 
     scores = evaluate(name or architecture or "glavitu", out=out)
     summary = summarise(scores)
@@ -93,10 +64,12 @@ def evaluate(architecture, name, data, profile, out, seed):
     for _, row in pool(scores).iterrows():
         click.echo(f"  {row['region']:<6} {row['IoU']:.3f}")
     click.echo(f"pooled {summary['pooled']:.3f}")
+    for region in without_glacier(scores):
+        click.echo(f"{region} has no glacier in its labels and does not count in the mean")
 
 
 @cli.command()
-@_options("name", "data", "profile", "out")
+@shared("name", "data", "profile", "out")
 def calibrate(name, **options):
     """Fit the confidence of a training to the validation tiles; `map` uses it."""
     from glavitu.calibration import calibrate
@@ -108,24 +81,8 @@ def calibrate(name, **options):
     )
 
 
-def _pairs(texts, kind, expected):
-    """Return NAME=VALUE texts, whose names must differ, as a dict."""
-    pairs = {}
-    for text in texts:
-        name, _, value = text.partition("=")
-        if name in pairs:
-            raise click.UsageError(f"{name!r} is given twice; expected {expected} once")
-        try:
-            pairs[name] = kind(value)
-        except ValueError:
-            value = ""
-        if not name or not value:
-            raise click.UsageError(f"{text!r}, expected {expected}")
-    return pairs
-
-
 @cli.command("map")
-@_options("model")
+@shared("model")
 @click.option("--weights", required=True, help="NAME.weights.h5 of a training.")
 @click.option("--optical", help="Raster of the source optical.")
 @click.option("--dem", help="Raster of elevation, in metres, or of elevation and slope.")
@@ -147,7 +104,10 @@ def _pairs(texts, kind, expected):
 @click.option("--batch-size", type=click.IntRange(1), default=8, show_default=True)
 @click.option("--symmetries", is_flag=True, help="Average over 8 flips and turns; 8 times slower.")
 @click.option(
-    "--dropout-samples", type=click.IntRange(0), default=0, help="Average with dropout at work."
+    "--dropout-samples",
+    type=click.IntRange(0, 1000),
+    default=0,
+    help="Average with dropout at work.",
 )
 @click.option(
     "--precision",
@@ -156,8 +116,8 @@ def _pairs(texts, kind, expected):
     show_default=True,
     help="What the network computes in.",
 )
-@click.option("--min-area", type=click.FloatRange(0), default=0.01, show_default=True, help="km2.")
-@click.option("--smooth", type=click.FloatRange(0), default=0.0, help="Of outlines, in metres.")
+@click.option("--min-area", type=Finite(0), default=0.01, show_default=True, help="km2.")
+@click.option("--smooth", type=Finite(0), default=0.0, help="Of outlines, in metres.")
 @click.option("--date", default="", help="When the scene was seen, such as 2020-08-31.")
 @click.option("--reference", help="Outlines to compare with.")
 @click.option("--scheduler", help="Address of a dask scheduler whose workers predict.")
@@ -170,9 +130,9 @@ def map_(architecture, weights, optical, dem, sar, source, scenes, nodata, facto
 
     named = {"optical": optical, "dem": dem, "sar": sar}
     given = [f"{name}={path}" for name, path in named.items() if path is not None]
-    paths = _pairs([*given, *source], str, "NAME=FILE")
-    options["nodata"] = _pairs(nodata, float, "SOURCE=NUMBER")
-    options["factors"] = _pairs(factor, float, "SOURCE=NUMBER")
+    paths = pairs([*given, *source], str, "NAME=FILE")
+    options["nodata"] = pairs(nodata, float, "SOURCE=NUMBER")
+    options["factors"] = pairs(factor, float, "SOURCE=NUMBER")
     built = read_built(weights)
     if built and architecture not in (None, built["architecture"]):
         raise InputError(f"{weights} holds {built['architecture']}, not {architecture}")
@@ -213,21 +173,31 @@ def compile_(csv, directory, patch_size):
             f"{path}: {len(tiles)} tiles of {', '.join(sorted(set(counts['region'])))}; {sources}; "
             f"{labelled / pixels:.0%} labelled, {glacier / max(1, labelled):.0%} of that glacier"
         )
+        if padded := sum(any(tiles.padding(tile)) for tile in tiles):
+            click.echo(
+                f"  {padded} of them are smaller and were padded to {patch_size} pixels with "
+                "unlabelled zeros; --patch-size, the profile's patch_size, may be less"
+            )
 
 
 @cli.command("demo-data")
 @click.argument("directory")
-@click.option("--tile-size", default=256, show_default=True, help="Pixels of 30 m.")
-@click.option(
-    "--tiles-per-region", default=9, show_default=True, help="Of NZ and SVAL only those that test."
-)
-@click.option("--regions", help="Comma-separated, such as ALP,HMA; all eleven by default.")
-@click.option("--seed", default=0, show_default=True)
-def demo_data(directory, regions, **options):
-    """Make demo data in DIRECTORY: GeoTIFFs, tiles.csv and HDF5 files."""
+@shared("profile")
+@click.option("--tile-size", type=int, help="Pixels of 30 m.")
+@click.option("--tiles-per-region", type=int, help="Of NZ and SVAL only those that test.")
+@click.option("--regions", help="Comma-separated, such as ALP,HMA; all eleven in the demo.")
+@click.option("--seed", type=int, help="Of all randomness.")
+def demo_data(directory, profile, regions, **options):
+    """Make demo data in DIRECTORY: GeoTIFFs, tiles.csv and HDF5 files; options change a profile."""
     from glavitu.demo_data import make_demo_data
+    from glavitu.profiles import load_profile
 
-    make_demo_data(directory, regions=regions.split(",") if regions else None, **options)
+    profile = load_profile(profile)
+    if not profile.demo_data:
+        raise InputError(f"profile {profile.name} has no demo_data; its data must be had")
+    options["regions"] = regions.split(",") if regions else None
+    options = {key: value for key, value in options.items() if value is not None}
+    make_demo_data(directory, **profile.demo_data | options)
     click.echo(f"demo data in {directory}")
 
 
@@ -255,13 +225,18 @@ def study(profile, **options):
 def main():
     """Run the command line: wrong input gives one line and status 2."""
     try:
-        sys.exit(cli.main(standalone_mode=False))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # what NaN leads to is said in words
+            status = cli.main(standalone_mode=False)
+        sys.exit(status)
     except InputError as error:
         _stop(str(error), 2)
     except click.ClickException as error:
         _stop(error.format_message(), error.exit_code)
     except OSError as error:
         _stop(f"{error.filename or 'file'}: {error.strerror or error}", 2)
+    except MemoryError as error:
+        _stop(f"memory does not suffice ({error}); try smaller tiles, patches or batches", 1)
     except (click.Abort, KeyboardInterrupt):
         _stop("interrupted; the same command goes on from here", 130)
     except Exception as error:
@@ -271,7 +246,8 @@ def main():
 
 
 def _stop(message, status):
-    click.echo(f"error: {message}", err=True)
+    line = " ".join("".join(c if c.isprintable() else " " for c in message).split())
+    click.echo(f"error: {line if len(line) <= LONGEST else line[:LONGEST] + '…'}", err=True)
     sys.exit(status)
 
 

@@ -4,6 +4,8 @@ import os
 from contextlib import contextmanager
 from pathlib import Path
 
+from glavitu.errors import InputError
+
 
 @contextmanager
 def _silence():
@@ -19,9 +21,16 @@ def _silence():
 
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-with _silence():
-    import keras
-    from keras import layers, ops
+try:
+    with _silence():
+        import keras
+        from keras import layers, ops
+except (ImportError, ValueError) as error:
+    asked = {name: os.environ.get(name) for name in ("KERAS_BACKEND", "MPLBACKEND")}
+    asked = [f"{name}={value}" for name, value in asked.items() if value]
+    if not asked:
+        raise
+    raise InputError(f"Keras does not load with {' and '.join(asked)}: {error}") from None
 
 
 def resolve(precision):

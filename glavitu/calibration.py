@@ -267,10 +267,7 @@ def _find(path, recipe):
 
 
 def _read(path):
-    try:
-        content = read_json(path)
-    except ValueError:  # also of bytes that are no text
-        raise InputError(f"{path} is not JSON; run calibrate again") from None
+    content = read_json(path)
     temperature = content.get("temperature") if isinstance(content, dict) else None
     number = isinstance(temperature, int | float) and not isinstance(temperature, bool)
     if not number or not 0 < temperature <= sys.float_info.max:

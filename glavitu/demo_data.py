@@ -15,7 +15,7 @@ import pandas as pd
 
 from glavitu import __version__
 from glavitu.errors import InputError
-from glavitu.files import read_json, replacing, write_json
+from glavitu.files import making, read_json, replacing, write_json
 from glavitu.progress import progress
 from glavitu.regions import REGIONS, UNSEEN
 from glavitu.scenes import compile_tiles, to_dataarray, write_raster
@@ -74,6 +74,10 @@ def make_demo_data(
         For arguments that cannot be, or a folder that holds other data.
     """
     directory = Path(directory)
+    counts = {"tile_size": (tile_size, 32, 8192), "tiles_per_region": (tiles_per_region, 3, 10_000)}
+    for name, (value, least, most) in (counts | {"seed": (seed, 0, 2**32 - 1)}).items():
+        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+            raise InputError(f"demo data: {name} is {value!r}, expected {least} to {most}")
     regions = list(regions or REGIONS)
     unknown = [region for region in regions if region not in REGIONS]
     if unknown:
@@ -83,11 +87,8 @@ def make_demo_data(
             f"the regions {', '.join(regions)} only test; add one that trains, such as "
             f"{next(region for region in REGIONS if region not in UNSEEN)}"
         )
-    if tiles_per_region < 3 or tile_size < 32:
-        raise InputError(
-            "demo data needs 3 tiles per region or more, of 32 pixels or more; got "
-            f"{tiles_per_region} of {tile_size}"
-        )
+    if len(set(regions)) < len(regions):
+        raise InputError(f"demo data: a region twice in {', '.join(regions)}")
     if not outline_error >= 0:
         raise InputError(f"outline_error is {outline_error}, expected metres, 0 or more")
     recipe = {
@@ -109,7 +110,7 @@ def make_demo_data(
     options = {"size": tile_size, "seed": seed, "outline_error": outline_error}
     # A process takes a second or two to start, in which it could make some small tiles.
     workers = workers or min(_processors(), len(jobs) // 8)
-    with _mapping(workers) as mapped:
+    with making(directory), _mapping(workers) as mapped:
         rows = mapped(partial(_write_tile, directory, options), jobs)
         rows = list(progress(rows, total=len(jobs), description="demo tiles"))
     table = pd.DataFrame(rows)
@@ -157,10 +158,12 @@ def make_demo_scene(directory, region="ALP", *, size=512, seed=1):
 def _is_made(directory, recipe):
     record = directory / "demo_data.json"
     if record.exists():
-        found = read_json(record)
-        if found != recipe:
+        found = read_json(record, "tile_size")
+        if differs := [key for key in recipe if found.get(key) != recipe[key]]:
+            others = ", ".join(f"{key} {found.get(key)}" for key in differs)
+            wanted = ", ".join(f"{key} {recipe[key]}" for key in differs)
             raise InputError(
-                f"{directory} holds demo data made with {found}, not {recipe}; remove it or name "
+                f"{directory} holds demo data made with {others}, not {wanted}; remove it or name "
                 "another folder"
             )
         return all((directory / f"{split}.hdf5").exists() for split in SPLITS)

@@ -253,7 +253,7 @@ def connected(scheduler):
     except ImportError:
         raise InputError("a scheduler needs dask.distributed: pip install distributed") from None
     try:
-        client = Client(scheduler, timeout="30s")
+        client = Client(scheduler, timeout="8s")
     except (OSError, ValueError) as error:
         raise InputError(f"no dask scheduler at {scheduler}: {error}") from None
     with client:

@@ -7,14 +7,23 @@ import h5py
 
 from glavitu.errors import InputError
 from glavitu.files import read_json
+from glavitu.hdf5 import reading
+
+LONGEST = 200  # bytes of a name; file systems take 255, of which endings need some
+
+
+def check_name(name):
+    """Refuse the name of a result that would lie elsewhere than its folder."""
+    plain = name and Path(name).name == name and name[0] != "." and name.isprintable()
+    if not plain or len(name.encode()) > LONGEST:
+        raise InputError(f"name {name!r} must be a plain file name of at most {LONGEST} letters")
 
 
 class Outputs:
     """The files of one training below a folder."""
 
     def __init__(self, out, name):
-        if not name or Path(name).name != name:
-            raise InputError(f"name {name!r} must be a plain file name")
+        check_name(name)
         out = Path(out)
         self.name = name
         self.weights = out / "weights" / f"{name}.weights.h5"
@@ -25,10 +34,13 @@ class Outputs:
     def is_finished(self, settings, *, overwrite):
         """Tell whether this very training is done; clear or refuse the traces of another."""
         if self.record.exists() and self.weights.exists():
-            found = read_json(self.record)["settings"]
+            found = read_json(self.record, "settings")["settings"]
         elif self.checkpoint.exists():
-            with h5py.File(self.checkpoint, "r") as file:
-                found = json.loads(file["settings"].asstr()[()])
+            with (
+                reading(f"{self.checkpoint}, remove it to begin anew:"),
+                h5py.File(self.checkpoint, "r") as file,
+            ):
+                found = dict(json.loads(file["settings"].asstr()[()]))
         else:
             return False
         differs = [key for key in settings if found.get(key) != settings[key]]

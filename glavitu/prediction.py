@@ -9,6 +9,7 @@ import xarray as xr
 from glavitu.backend import resolve
 from glavitu.errors import InputError
 from glavitu.files import read_json, replacing, write_json
+from glavitu.hdf5 import check_finite, check_label
 from glavitu.models import build_model
 from glavitu.outputs import Outputs
 from glavitu.profiles import load_profile
@@ -45,7 +46,7 @@ def predict_tile(model, tile, *, stride=None, batch_size=8):
     Raises
     ------
     InputError
-        If the tile lacks a source or is smaller than a window.
+        If the tile lacks a source, is smaller than a window, or holds values that are not finite.
     """
     size, sources = _inputs_of(model)
     for source, bands in sources.items():
@@ -56,6 +57,8 @@ def predict_tile(model, tile, *, stride=None, batch_size=8):
                 f"expects {bands}"
             )
     arrays = {source: tile[source].values.astype(np.float32, copy=False) for source in sources}
+    for source, array in arrays.items():
+        check_finite(array, f"tile {tile.attrs.get('tile', '')}: {source!r}")
     shape = (tile.sizes["y"], tile.sizes["x"])
     if min(shape) < size:
         raise InputError(
@@ -156,7 +159,11 @@ def predict(architecture=None, *, profile="demo", data=None, out=".", name=None,
     }
     files = [folder / f"{tile}.nc" for tile in tiles]
     record = folder / "predictions.json"
-    if record.exists() and all(f.exists() for f in files) and read_json(record)["recipe"] == recipe:
+    if (
+        record.exists()
+        and all(f.exists() for f in files)
+        and read_json(record, "recipe")["recipe"] == recipe
+    ):
         return files
     folder.mkdir(parents=True, exist_ok=True)
     record.unlink(missing_ok=True)
@@ -235,6 +242,7 @@ def as_prediction(tile, probabilities):
     )
     if "groundtruth" in tile:
         label = tile["groundtruth"].values
+        check_label(label, f"tile {tile.attrs.get('tile', '')}")
         classes = np.where(label.any(-1), label.argmax(-1), UNLABELLED).astype(np.uint8)
         result["groundtruth"] = (("y", "x"), classes)
     if SURFACE in tile:

@@ -8,11 +8,26 @@ from typing import NamedTuple
 import yaml
 
 from glavitu.errors import InputError
+from glavitu.files import read_text
 
 ARCHITECTURES = ("setr", "resunet", "transunet", "glavitu")
 SCENE_OPTIONS = ("reference", "grid", "nodata", "factors", "own_scaling", "date")
 BASELINES = ("deeplabv3plus", "segformer")
 PRECISIONS = ("auto", "float32", "bfloat16")
+# The whole numbers of a profile -> least and most.
+RANGES = {
+    "patch_size": (1, 8192),
+    "batch_size": (1, 4096),
+    "epochs": (1, 1_000_000),
+    "steps": (0, 1_000_000),
+    "reduce_patience": (1, 1_000_000),
+    "stop_patience": (1, 1_000_000),
+    "repeats": (1, 1000),
+    "devices": (1, 1024),
+    "seed": (0, 2**32 - 1),
+}
+DEMO_DATA = ("tile_size", "tiles_per_region", "regions", "seed", "outline_error")
+MOST = 1 << 20  # bytes of a file
 _FOLDERS = (Path(__file__).parents[1] / "profiles", Path(__file__).parent / "_profiles")
 
 
@@ -100,11 +115,9 @@ class Profile:
     seed: int = 0
 
     def __post_init__(self):
-        counts = ("patch_size", "batch_size", "epochs", "reduce_patience", "stop_patience")
-        for name in (*counts, "repeats", "devices"):
-            self._check(name, getattr(self, name), lambda v: v >= 1, int, "1 or more")
-        for name in ("steps", "seed"):
-            self._check(name, getattr(self, name), lambda v: v >= 0, int, "0 or more")
+        for name, (least, most) in RANGES.items():
+            fits = range(least, most + 1).__contains__
+            self._check(name, getattr(self, name), fits, int, f"{least} to {most}")
         rate = self.learning_rate
         self._check("learning_rate", rate, lambda v: 0 < v < 1, (int, float), "between 0 and 1")
         fits = f"0 to the patch_size of {self.patch_size}"
@@ -112,9 +125,19 @@ class Profile:
         known = " or ".join(PRECISIONS)
         self._check("precision", self.precision, lambda v: v in PRECISIONS, str, known)
 
-        dicts, lists = ("demo_data", "sizes", "ablation", "scene"), ("architectures", "sources")
-        for name, kind in (dict.fromkeys(dicts, dict) | dict.fromkeys(lists, list)).items():
-            self._check(name, getattr(self, name), lambda v: True, kind, f"a {kind.__name__}")
+        self._check("data", self.data, lambda v: True, str, "a folder")
+        for name in ("demo_data", "sizes", "ablation"):
+            self._check(name, getattr(self, name), lambda v: True, dict, "a dict")
+        self._check("scene", self.scene, lambda v: _texts(v.values()), dict, "a dict of paths")
+        names = "a list of names, each once"
+        for name in ("architectures", "sources"):
+            self._check(name, getattr(self, name), lambda v: _texts(v, once=True), list, names)
+        self._check("architectures", self.architectures, bool, list, "one or more")
+        if unknown := [key for key in self.demo_data if key not in DEMO_DATA]:
+            raise InputError(
+                f"profile {self.name}: unknown {unknown[0]!r} in demo_data; known: "
+                f"{', '.join(DEMO_DATA)}"
+            )
         for key in ("architectures", "sizes", "ablation"):
             for name in getattr(self, key):
                 if name not in ARCHITECTURES + BASELINES:
@@ -128,7 +151,7 @@ class Profile:
             self._check(
                 f"ablation of {name}",
                 choices,
-                lambda v: all(isinstance(choice, list) and choice for choice in v),
+                lambda v: all(isinstance(c, list) and c and _texts(c, once=True) for c in v),
                 list,
                 "a list of lists of sources",
             )
@@ -188,10 +211,13 @@ def load_profile(profile):
     if isinstance(profile, Profile):
         return profile
     path = _find(str(profile))
+    text = read_text(path, most=MOST)
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        content = yaml.load(text, _Loader)
+    except (yaml.YAMLError, ValueError) as error:
         raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    except RecursionError:
+        raise InputError(f"{path} is not a profile: it is nested too deep") from None
     if not isinstance(content, dict):
         raise InputError(f"{path} holds no parameters; expected lines such as 'patch_size: 128'")
     known = [f.name for f in fields(Profile) if f.name != "name"]
@@ -203,6 +229,29 @@ def load_profile(profile):
         content["learning_rate"] = float(rate)  # YAML 1.1 takes 1e-3 for text
     content.setdefault("data", f"data/{path.stem}")
     return Profile(name=path.stem, **content)
+
+
+class _Loader(yaml.SafeLoader):
+    """The safe loader, without what can hide a mistake or grow beyond memory."""
+
+    def compose_node(self, parent, index):
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("it has an alias (*); write the value out")
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node, deep=False):
+        keys = [key.value for key, _ in node.value]
+        if twice := [key for key in keys if keys.count(key) > 1]:
+            raise yaml.YAMLError(f"it has {twice[0]!r} twice")
+        return super().construct_mapping(node, deep=deep)
+
+
+def _texts(values, *, once=False):
+    """Tell whether values are texts, and none of them there twice."""
+    values = list(values)
+    return all(isinstance(v, str) and v for v in values) and not (
+        once and len(set(values)) < len(values)
+    )
 
 
 def _find(profile):

@@ -168,8 +168,8 @@ def _key_of(target):
         return None
     try:
         return nbformat.read(target, as_version=4).metadata.get("glavitu", {}).get("key")
-    except (nbformat.reader.NotJSONError, json.JSONDecodeError):
-        return None
+    except (nbformat.ValidationError, ValueError, LookupError, TypeError, AttributeError):
+        return None  # of no notebook
 
 
 def _digest(*texts):

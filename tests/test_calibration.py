@@ -254,7 +254,7 @@ def test_no_calibration_is_none_and_a_broken_one_is_one_line(tmp_path):
     assert path == tmp_path / "a.calibration.json"
     for content, message in {
         "{": "not JSON",
-        "\udcff": "not JSON",
+        "\udcff": "not UTF-8",
         "[2.0]": "temperature is None",
         "{}": "temperature is None",
         **{

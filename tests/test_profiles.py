@@ -35,7 +35,7 @@ def test_the_extended_study_is_the_demo_with_more_trainings():
     ("text", "message"),
     [
         ("patch_sise: 3", "unknown parameter 'patch_sise'"),
-        ("patch_size: -3", "patch_size is -3, expected 1 or more"),
+        ("patch_size: -3", "patch_size is -3, expected 1 to 8192"),
         ("patch_size: many", "patch_size is 'many'"),
         ("batch_size: 0", "batch_size is 0"),
         ("epochs: true", "epochs is True"),
@@ -45,7 +45,7 @@ def test_the_extended_study_is_the_demo_with_more_trainings():
         ("a: [", "is not YAML"),
         ("a: !!python/object:os.system {}", "is not YAML"),
         ("architectures: [unet]", "unknown architecture 'unet'"),
-        ("repeats: 0", "repeats is 0, expected 1 or more"),
+        ("repeats: 0", "repeats is 0, expected 1 to 1000"),
         ("ablation: {unet: [[dem]]}", "unknown architecture 'unet' in ablation"),
         ("ablation: {setr: [dem]}", "ablation of setr is .'dem'., expected a list of lists"),
         ("sizes: {resunet: 3}", "sizes of resunet is 3, expected a dict"),

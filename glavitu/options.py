@@ -1,0 +1,64 @@
+"""What the commands have in common: options, and kinds of values."""
+
+import math
+
+import click
+
+
+def shared(*names):
+    """Return a decorator that adds the options shared by several commands."""
+    known = {
+        "model": click.option(
+            "-m",
+            "--model",
+            "architecture",
+            help="setr, resunet, transunet, glavitu, deeplabv3plus or segformer.",
+        ),
+        "name": click.option(
+            "-n", "--name", help="Name of the result; the architecture by default."
+        ),
+        "data": click.option("--data", help="Folder of the tile files; the profile's by default."),
+        "profile": click.option(
+            "--profile",
+            default="demo",
+            show_default=True,
+            help="demo, smoke, extended, paper or a YAML file.",
+        ),
+        "out": click.option(
+            "--out", default=".", show_default=True, help="Folder for what comes out."
+        ),
+        "seed": click.option("--seed", type=int, help="Instead of the profile's seed."),
+    }
+
+    def decorate(command):
+        for name in reversed(names):
+            command = known[name](command)
+        return command
+
+    return decorate
+
+
+def pairs(texts, kind, expected):
+    """Return NAME=VALUE texts, whose names must differ, as a dict."""
+    found = {}
+    for text in texts:
+        name, _, value = text.partition("=")
+        if name in found:
+            raise click.UsageError(f"{name!r} is given twice; expected {expected} once")
+        try:
+            found[name] = kind(value)
+        except ValueError:
+            value = ""
+        if not name or not value:
+            raise click.UsageError(f"{text!r}, expected {expected}")
+    return found
+
+
+class Finite(click.FloatRange):
+    """A range of numbers without infinity and NaN, which click lets through."""
+
+    def convert(self, value, param, ctx):
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number", param, ctx)
+        return number
