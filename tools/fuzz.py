@@ -1,0 +1,263 @@
+"""Change valid inputs at random and see that each reader takes or refuses them, in one line.
+
+    python tools/fuzz.py 600                          # seconds in all; writes figures/fuzzing.md
+    python tools/fuzz.py 0 --reader weights --index 7 # one input again, in this process
+
+A finding is an input that is answered by anything but success, `InputError` or `OSError`: another
+exception, a crash of the process, memory beyond 4 GiB, or more than 10 seconds. Readers run in a
+process of their own, so that a crash in GDAL or HDF5 is seen. Input `index` of a reader depends on
+the seed alone.
+"""
+
+import argparse
+import multiprocessing
+import os
+import random
+import resource
+import sys
+import tempfile
+import time
+import warnings
+from collections import Counter
+from functools import cache
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+from glavitu.errors import InputError  # noqa: E402
+from glavitu.provenance import commit, provenance  # noqa: E402
+
+SECONDS = 10  # that a reader may take
+SHOWN = 10  # findings of a reader
+MEMORY = 4 << 30  # bytes of address space that it may add
+TOKENS = [b"", b"\0", b"\xff" * 4, b"\xff" * 8, b"\x7f\xff\xff\xff", b"\xff\xff\xff\x7f", b"nan"]
+TOKENS += [b"-1", b"1e999", b"9" * 30, b"\n", b"\r\n", b",", b'"', b"'", b"[", b"{", b": ", b"- "]
+TOKENS += [b"../", b"/vsicurl/", b"http://", b"*a", b"&a", b"!!python/name:os", b"\xef\xbb\xbf"]
+
+
+def read_csv(path):
+    from glavitu.tile_tables import read_tile_table
+
+    read_tile_table(path)
+
+
+def read_yaml(path):
+    from glavitu.profiles import load_profile
+
+    load_profile(path).runs()
+
+
+def read_tiles(path):
+    from glavitu.tiles import open_tiles
+
+    tiles = open_tiles(path)
+    tiles.check(tiles.sources)
+    tiles.check_values(tiles.sources)
+    assert tiles.scaling is None or tiles.scaling
+    for name, tile in tiles.items():
+        tile.load()
+        tiles.read(name, "groundtruth")
+
+
+def read_geotiff(path):
+    from glavitu.scenes import read_raster
+
+    read_raster(path)
+
+
+def read_scene(path):
+    from glavitu.grids import open_scene
+
+    with open_scene({"optical": path}) as scene:
+        scene.read(-1, -1, 8, 8)
+
+
+def read_weights(path):
+    from glavitu.weights import load_model
+
+    load_model(path)
+
+
+def read_record(path):
+    from glavitu.mapping import read_trained
+
+    read_trained(path.with_name("mine.weights.h5"))
+
+
+def read_netcdf(path):
+    from glavitu.evaluation import count_probabilities, read_prediction, score
+
+    prediction = read_prediction(path)
+    score([prediction])
+    count_probabilities(prediction)
+
+
+def read_vectors(path):
+    import geopandas as gpd
+    from shapely import box
+
+    from glavitu.agreement import compare_outlines, read_outlines
+
+    mapped = gpd.GeoDataFrame(geometry=[box(500_000, 4_999_000, 501_000, 5_000_000)], crs=32632)
+    compare_outlines(mapped, read_outlines(path), within=mapped.geometry)
+
+
+READERS = {  # name -> function, seed, its file
+    "tiles.csv": (read_csv, "tile_table", "tiles.csv"),
+    "profile": (read_yaml, "tile_files", "tiny.yaml"),
+    "HDF5 tile file": (read_tiles, "tile_files", "data/train.hdf5"),
+    "GeoTIFF tile": (read_geotiff, "tile_table", "dem_0.tif"),
+    "raster of a scene": (read_scene, "tile_table", "optical_0.tif"),
+    "weight file": (read_weights, "training", "weights/mine.weights.h5"),
+    "record of a training": (read_record, "training", "weights/mine.json"),
+    "prediction": (read_netcdf, "predictions", "predictions/mine/A-0.nc"),
+    "outlines": (read_vectors, "scene", "outlines.gpkg"),
+}
+
+
+def mutate(data, rng):
+    """Return bytes changed in one to eight places."""
+    data = bytearray(data)
+    for _ in range(rng.choice((1, 1, 2, 3, 8))):
+        at, length = rng.randrange(len(data) + 1), rng.choice((1, 2, 4, 8, 64, 512))
+        kind = rng.randrange(7)
+        if kind == 0 and data:  # bits
+            data[at % len(data)] ^= 1 << rng.randrange(8)
+        elif kind == 1 and data:  # a byte
+            data[at % len(data)] = rng.randrange(256)
+        elif kind == 2:  # overwrite
+            token = rng.choice(TOKENS)
+            data[at : at + len(token)] = token
+        elif kind == 3:  # insert
+            data[at:at] = rng.choice((rng.choice(TOKENS), rng.randbytes(length)))
+        elif kind == 4:  # remove
+            del data[at : at + length]
+        elif kind == 5:  # copy within
+            source = rng.randrange(len(data) + 1)
+            data[at : at + length] = data[source : source + length]
+        elif rng.random() < 0.2:  # cut
+            del data[at:]
+    return bytes(data)
+
+
+@cache
+def _folder(seed):
+    """Return a folder with the valid inputs of a seed, which lives as long as this process."""
+    from tests.corpus import seeds
+
+    folder = tempfile.TemporaryDirectory(prefix="glavitu-fuzz-")
+    getattr(seeds, seed)(Path(folder.name))
+    return folder
+
+
+def attempt(reader, seed, index):
+    """Let a reader read input `index`; return what came of it."""
+    read, made, name = READERS[reader]
+    path = Path(_folder(made).name) / name
+    whole = path.read_bytes()
+    path.write_bytes(mutate(whole, random.Random(f"{seed} {reader} {index}")))
+    try:
+        read(path)
+        return "read"
+    except (InputError, OSError):
+        return "refused"
+    except Exception as error:
+        return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+    finally:
+        path.write_bytes(whole)
+
+
+def work(reader, seed, index, answers):
+    """Attempt inputs from `index` on without end, and send each answer; run in its own process."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    warnings.simplefilter("ignore")
+    read, made, name = READERS[reader]
+    read(Path(_folder(made).name) / name)  # what is valid is read; that also imports
+    answers.send("ready")
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + MEMORY,) * 2)
+    while True:
+        answers.send(attempt(reader, seed, index))
+        index += 1
+
+
+def fuzz(reader, seed, seconds):
+    """Return how many inputs were taken, refused and neither, and the findings by index."""
+    context = multiprocessing.get_context("spawn")
+    counts, findings, index, spent = Counter(), {}, 0, 0.0
+    while spent < seconds:
+        ours, theirs = context.Pipe(duplex=False)
+        process = context.Process(target=work, args=(reader, seed, index, theirs), daemon=True)
+        process.start()
+        theirs.close()
+        ours.recv()  # EOFError where what is valid cannot be read
+        while spent < seconds:
+            started = time.perf_counter()
+            try:
+                answer = ours.recv() if ours.poll(SECONDS) else f"more than {SECONDS} s"
+            except EOFError:
+                process.join()
+                answer = f"ended with {process.exitcode}"
+            spent += time.perf_counter() - started
+            if answer not in ("read", "refused"):
+                findings[index] = answer
+            counts[answer if answer in ("read", "refused") else "finding"] += 1
+            index += 1
+            if answer.startswith(("ended", "more")):
+                break
+        process.kill()
+        process.join()
+    return counts, findings, spent
+
+
+def report(results, seed):
+    """Write `figures/fuzzing.md`."""
+    total = sum(spent for _, _, spent in results.values())
+    tries = sum(sum(counts.values()) for counts, _, _ in results.values())
+    lines = [
+        f"# {tries:,} changed inputs in {total:,.0f} s",
+        "",
+        "Valid inputs changed at random in one to eight places, read by a process of its own. A "
+        "finding is anything but success or one line: an exception, a crash, memory beyond 4 GiB, "
+        "more than 10 s.",
+        "",
+        "| reader | inputs | seconds | read | refused | findings |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for reader, (counts, _, spent) in results.items():
+        numbers = (counts[key] for key in ("read", "refused", "finding"))
+        cells = [reader, f"{sum(counts.values()):,}", f"{spent:,.0f}", *map("{:,}".format, numbers)]
+        lines.append(f"| {' | '.join(cells)} |")
+    for reader, (_, findings, _) in results.items():
+        lines += [f"- {reader}, input {i}: {text}" for i, text in [*findings.items()][:SHOWN]]
+    lines += ["", f"Measured at commit {commit()}, {provenance()['time'][:10]}, seed {seed}, by"]
+    lines[-1] += " `python tools/fuzz.py`."
+    (ROOT / "figures" / "fuzzing.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def main():
+    """Fuzz every reader, or one input again."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("seconds", type=float)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--reader", choices=READERS)
+    parser.add_argument("--index", type=int)
+    options = parser.parse_args()
+    if options.index is not None:
+        print(attempt(options.reader, options.seed, options.index))
+        return
+    folder = tempfile.TemporaryDirectory(prefix="glavitu-fuzz-")
+    os.environ["TMPDIR"] = folder.name  # of the processes, some of which are killed
+    results = {}
+    for reader in [options.reader] if options.reader else READERS:
+        results[reader] = fuzz(reader, options.seed, options.seconds / len(READERS))
+        counts, findings, spent = results[reader]
+        shown = [*findings.items()][:SHOWN]
+        print(f"{reader}: {dict(counts)} in {spent:.0f} s", *shown, sep="\n", flush=True)
+    if not options.reader:
+        report(results, options.seed)
+
+
+if __name__ == "__main__":
+    main()
