@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import asdict, dataclass, field, fields, replace
+from datetime import date
 from pathlib import Path
 from typing import NamedTuple
 
@@ -128,7 +129,7 @@ class Profile:
         self._check("data", self.data, lambda v: True, str, "a folder")
         for name in ("demo_data", "sizes", "ablation"):
             self._check(name, getattr(self, name), lambda v: True, dict, "a dict")
-        self._check("scene", self.scene, lambda v: _texts(v.values()), dict, "a dict of paths")
+        self._check("scene", self.scene, _fits_scene, dict, "a dict of paths and settings")
         names = "a list of names, each once"
         for name in ("architectures", "sources"):
             self._check(name, getattr(self, name), lambda v: _texts(v, once=True), list, names)
@@ -252,6 +253,12 @@ def _texts(values, *, once=False):
     return all(isinstance(v, str) and v for v in values) and not (
         once and len(set(values)) < len(values)
     )
+
+
+def _fits_scene(scene):
+    """Tell whether a scene's entries are of the right kinds: paths, but for some settings."""
+    kinds = {"nodata": dict, "factors": dict, "own_scaling": bool, "date": (str, int, date)}
+    return all(isinstance(v, kinds.get(key, str)) and v != "" for key, v in scene.items())
 
 
 def _find(profile):

@@ -36,19 +36,20 @@ def describe(path):
         }
 
 
-folder = Path(sys.argv[1])
-outlines = gpd.read_file(folder / "outlines.gpkg")
-summary = {path.name: describe(path) for path in folder.glob("*.tif")}
-summary["outlines"] = {
-    "layers": gpd.list_layers(folder / "outlines.gpkg")["name"].tolist(),
-    "crs": outlines.crs.to_epsg(),
-    "columns": {name: str(dtype) for name, dtype in outlines.dtypes.items()},
-    "kinds": sorted(set(outlines.geom_type)),
-    "valid": bool(outlines.is_valid.all()),
-    "plane_km2": float(outlines.area.sum() / 1e6),
-    "rows": outlines.drop(columns="geometry").to_dict("records"),
-}
-summary["comparison"] = pd.read_csv(folder / "comparison.csv").columns.tolist()
-summary["map"] = sorted(json.loads((folder / "map.json").read_text()))
-assert "glavitu" not in sys.modules
-print(json.dumps(summary))
+if __name__ == "__main__":
+    folder = Path(sys.argv[1])
+    outlines = gpd.read_file(folder / "outlines.gpkg")
+    summary = {path.name: describe(path) for path in folder.glob("*.tif")}
+    summary["outlines"] = {
+        "layers": gpd.list_layers(folder / "outlines.gpkg")["name"].tolist(),
+        "crs": outlines.crs.to_epsg(),
+        "columns": {name: str(dtype) for name, dtype in outlines.dtypes.items()},
+        "kinds": sorted(set(outlines.geom_type)),
+        "valid": bool(outlines.is_valid.all()),
+        "plane_km2": float(outlines.area.sum() / 1e6),
+        "rows": outlines.drop(columns="geometry").to_dict("records"),
+    }
+    summary["comparison"] = pd.read_csv(folder / "comparison.csv").columns.tolist()
+    summary["map"] = sorted(json.loads((folder / "map.json").read_text()))
+    assert "glavitu" not in sys.modules
+    print(json.dumps(summary))

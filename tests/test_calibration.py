@@ -11,6 +11,7 @@ from scipy.special import expit, logit
 from sklearn.linear_model import LogisticRegression
 
 from glavitu import InputError, build_model, load_model, open_tiles, predict_tile
+from glavitu.backend import resolve
 from glavitu.calibration import (
     TEMPERATURES,
     Histogram,
@@ -181,7 +182,8 @@ def test_a_network_that_is_too_sure_is_mended(trained, tmp_path, known):
 
 
 def test_labelled_pixels_of_the_validation_tiles_are_what_is_calibrated(trained, tmp_path):
-    model = load_model(tmp_path / "weights" / "mine.weights.h5")
+    weights = tmp_path / "weights" / "mine.weights.h5"
+    model = load_model(weights, precision=resolve("auto"))
     tiles = open_tiles(trained["data"] / "val.hdf5").values()
     predictions = [predict_tile(model, tile, stride=5) for tile in tiles]
     rng = np.random.default_rng(0)

@@ -92,6 +92,7 @@ def test_the_verdict_says_how_far_the_others_are_apart():
         "differences": pd.DataFrame(
             {"method": ["setr"], "difference": [0.05], "low": [-0.01], "high": [0.1]}
         ),
+        "regions": pd.DataFrame({"region": ["ALP"], "tp": [1], "fn": [0]}),
     }
     assert results.verdict(tables, "x").splitlines() == [
         "With the profile x, SETR has the highest mean IoU over regions, 0.800 (0.700 to 0.900).",
