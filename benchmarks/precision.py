@@ -1,20 +1,18 @@
 """What computing in bfloat16 costs in IoU and saves in time, on the demo data.
 
-    python -m benchmarks precision [FOLDER]
+    python -m benchmarks precision [SEEDS]
 
-Trains each network of the profile `demo` with three seeds in float32 and in bfloat16, and tests it
-on the demo data's test split. Trainings in FOLDER (default `runs/benchmarks/precision`) that are
-finished are not repeated. Takes an hour or more on two cores. Writes
-`runs/benchmarks/precision.json` and `precision.md`.
+Trains each network of the profile `demo` with some seeds (default 3) in float32 and in bfloat16, and
+tests it on the demo data's test split. Trainings below `runs/benchmarks/precision` that are finished
+are not repeated. Takes an hour on two cores. Writes `runs/benchmarks/precision.json` and
+`precision.md`.
 """
 
 from pathlib import Path
 
 import pandas as pd
 
-from benchmarks import write_table
-
-SEEDS = (0, 1, 2)
+from benchmarks import OUT, write_table
 
 
 def test(architecture, precision, seed, out):
@@ -38,15 +36,15 @@ def test(architecture, precision, seed, out):
     }
 
 
-def main(folder="runs/benchmarks/precision"):
+def main(seeds=3):
     from glavitu.profiles import ARCHITECTURES, load_profile
     from glavitu.study import ensure_data
 
     profile = load_profile("demo")
     ensure_data(profile, Path(profile.data))
     rows = [
-        test(architecture, precision, seed, folder)
-        for seed in SEEDS
+        test(architecture, precision, seed, OUT / "precision")
+        for seed in range(int(seeds))
         for architecture in ARCHITECTURES
         for precision in ("float32", "bfloat16")
     ]
@@ -56,6 +54,7 @@ def main(folder="runs/benchmarks/precision"):
     table = table.loc[list(ARCHITECTURES)]
     iou, seconds = table["IoU"], table["seconds"]
     columns = {
+        "seeds": int(seeds),
         "mean IoU, float32": iou["float32"],
         "mean IoU, bfloat16": iou["bfloat16"],
         "difference": iou["bfloat16"] - iou["float32"],
@@ -63,4 +62,5 @@ def main(folder="runs/benchmarks/precision"):
     }
     table = pd.DataFrame(columns)
     table.loc["mean"] = table.mean()
+    table["seeds"] = int(seeds)
     write_table("precision", table.reset_index(names="network"), rows)
