@@ -2,9 +2,9 @@
 
     python -m benchmarks precision [SEEDS]
 
-Trains each network of the profile `demo` with some seeds (default 3) in float32 and in bfloat16, and
-tests it on the demo data's test split. Trainings below `runs/benchmarks/precision` that are finished
-are not repeated. Takes an hour on two cores. Writes `runs/benchmarks/precision.json` and
+Trains each network of the profile `demo` with some seeds (default 3) in float32 and in bfloat16,
+and tests it on the demo data's test split. Trainings below `runs/benchmarks/precision` that are
+finished are not repeated. Takes an hour on two cores. Writes `runs/benchmarks/precision.json` and
 `precision.md`.
 """
 
