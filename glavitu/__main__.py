@@ -1,5 +1,6 @@
 """The command line: ``python -m glavitu --help``."""
 
+import signal
 import sys
 import warnings
 
@@ -223,26 +224,43 @@ def study(profile, **options):
 
 
 def main():
-    """Run the command line: wrong input gives one line and status 2."""
+    """Run the command line: wrong input gives one line and status 2, an interrupt 130."""
+    interrupts = []
+
+    def interrupt(number, frame):
+        interrupts.append(number)
+        raise KeyboardInterrupt
+
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not below nohup
+        signal.signal(signal.SIGINT, interrupt)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # what NaN leads to is said in words
             status = cli.main(standalone_mode=False)
         sys.exit(status)
-    except InputError as error:
-        _stop(str(error), 2)
-    except click.ClickException as error:
-        _stop(error.format_message(), error.exit_code)
-    except OSError as error:
-        _stop(f"{error.filename or 'file'}: {error.strerror or error}", 2)
-    except MemoryError as error:
-        _stop(f"memory does not suffice ({error}); try smaller tiles, patches or batches", 1)
-    except (click.Abort, KeyboardInterrupt):
-        _stop("interrupted; the same command goes on from here", 130)
-    except Exception as error:
-        if type(error).__name__ != "StudyError":
-            raise
-        _stop(str(error), 1)
+    except (Exception, KeyboardInterrupt) as error:
+        # libraries that are being imported make something else of an interrupt
+        if interrupts or isinstance(error, click.Abort | KeyboardInterrupt):
+            _stop("interrupted; the same command goes on from here", 130)
+        _stop(*_explain(error))
+    finally:
+        if signal.getsignal(signal.SIGINT) is interrupt:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _explain(error):
+    """Return a line and a status for what a user can mend; raise what they cannot."""
+    if isinstance(error, InputError):
+        return str(error), 2
+    if isinstance(error, click.ClickException):
+        return error.format_message(), error.exit_code
+    if isinstance(error, OSError):
+        return f"{error.filename or 'file'}: {error.strerror or error}", 2
+    if isinstance(error, MemoryError):
+        return f"memory does not suffice ({error}); try smaller tiles, patches or batches", 1
+    if type(error).__name__ == "StudyError":
+        return str(error), 1
+    raise error
 
 
 def _stop(message, status):

@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from glavitu.errors import InputError
-from glavitu.files import read_json, replacing, write_json
-from glavitu.prediction import as_prediction
+from glavitu.files import locked, read_json, write_json
+from glavitu.hdf5_writing import write_netcdf
+from glavitu.prediction import as_prediction, is_predicted
 from glavitu.progress import progress
 from glavitu.provenance import fingerprint, provenance
 from glavitu.tiles import find_split, open_tiles
@@ -95,20 +96,21 @@ def map_tiles(data, out):
     train, test = (open_tiles(find_split(data, split)) for split in ("train", "test"))
     folder = Path(out) / "predictions" / NAME
     recipe = {"train": fingerprint(train.path), "data": fingerprint(test.path)}
-    record = folder / "predictions.json"
-    if record.exists() and read_json(record, "recipe", "rule")["recipe"] == recipe:
-        return read_json(record)["rule"]
+    recipe["tiles"] = list(test)
+    with locked(folder):
+        if not is_predicted(folder, recipe):
+            _map(train, test, folder, recipe)
+        return read_json(folder / "predictions.json")["rule"]
+
+
+def _map(train, test, folder, recipe):
     rule = fit(train)
-    folder.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
     for name, tile in test.items():
         optical = reflectance(test.read(name, "optical"), test.scaling)
         mapped = normalised_difference(optical, rule["band"]) > rule["threshold"]
         probabilities = np.stack([~mapped, mapped], -1).astype(np.float32)
-        with replacing(folder / f"{name}.nc") as part:
-            as_prediction(tile, probabilities).to_netcdf(part, engine="h5netcdf")
+        write_netcdf(as_prediction(tile, probabilities), folder / f"{name}.nc")
     seconds = round(time.perf_counter() - started, 3)
-    write_json(
-        record, {"recipe": recipe, "rule": rule, "seconds": seconds, "provenance": provenance()}
-    )
-    return rule
+    record = {"recipe": recipe, "rule": rule, "seconds": seconds, "provenance": provenance()}
+    write_json(folder / "predictions.json", record)

@@ -7,7 +7,6 @@ above one half stays there.
 
 import sys
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import pandas as pd
@@ -16,7 +15,8 @@ from scipy.special import expit, logit
 
 from glavitu.errors import InputError
 from glavitu.evaluation import calibration_error, count_probabilities, read_prediction
-from glavitu.files import read_json, write_json
+from glavitu.files import locked, read_json, scratch, write_json
+from glavitu.hdf5_writing import write_netcdf
 from glavitu.outputs import Outputs
 from glavitu.prediction import load_trained, predict_tile
 from glavitu.profiles import load_profile
@@ -156,25 +156,29 @@ def calibrate(name, *, profile="demo", data=None, out="."):
     """
     profile = load_profile(profile)
     tiles = open_tiles(find_split(data or profile.data, "val"))
-    model, weights = load_trained(None, profile, tiles, Outputs(out, name))
+    data_used = fingerprint(tiles.path)
+    model, weights, used = load_trained(None, profile, tiles, Outputs(out, name))
     size = next(iter(model.input.values())).shape[1]
     tiles.check({}, size)
     recipe = {
-        "weights": fingerprint(weights),
-        "data": fingerprint(tiles.path),
+        "weights": used,
+        "data": data_used,
         "stride": min(profile.stride or size // 2, size),
+        "precision": profile.precision,
     }
     path = calibration_path(weights)
-    if found := _find(path, recipe):
-        return found
-    with TemporaryDirectory(prefix="glavitu-") as folder:
-        files = [Path(folder) / f"{i}.nc" for i in range(len(tiles))]
+    with locked(path):
+        return _find(path, recipe) or _fit(path, recipe, model, tiles, profile.batch_size)
+
+
+def _fit(path, recipe, model, tiles, batch_size):
+    """Predict the tiles, fit the temperature and write what came of it."""
+    with scratch(path.with_name(f".part-{path.stem}")) as folder:
+        files = [folder / f"{i}.nc" for i in range(len(tiles))]
         pairs = zip(tiles.values(), files, strict=True)
-        for tile, file in progress(pairs, total=len(files), description=f"calibrate {name}"):
-            prediction = predict_tile(
-                model, tile, stride=recipe["stride"], batch_size=profile.batch_size
-            )
-            prediction.to_netcdf(file, engine="h5netcdf")
+        for tile, file in progress(pairs, total=len(files), description=path.stem):
+            prediction = predict_tile(model, tile, stride=recipe["stride"], batch_size=batch_size)
+            write_netcdf(prediction, file)
         result = _compare(files)
     result |= recipe | {"provenance": provenance()}
     write_json(path, result)

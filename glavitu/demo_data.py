@@ -15,13 +15,13 @@ import pandas as pd
 
 from glavitu import __version__
 from glavitu.errors import InputError
-from glavitu.files import making, read_json, replacing, write_json
+from glavitu.files import locked, making, read_json, replacing, write_json
 from glavitu.progress import progress
 from glavitu.regions import REGIONS, UNSEEN
-from glavitu.scenes import compile_tiles, to_dataarray, write_raster
+from glavitu.scenes import survey, to_dataarray, write_raster, write_splits
 from glavitu.sensors import BANDS
 from glavitu.synthetic import make_tile
-from glavitu.tiles import SPLITS
+from glavitu.tiles import SPLITS, UNFINISHED
 
 # Layer -> names of its bands.
 NAMES = BANDS | {"groundtruth": ("glacier",), "surface": ("surface",)}
@@ -99,15 +99,25 @@ def make_demo_data(
         "seed": seed,
         "outline_error": outline_error,
     }
-    if _is_made(directory, recipe):
-        return directory
+    with locked(directory / "tiles"):
+        if not _is_made(directory, recipe):
+            write_json(directory / UNFINISHED, recipe)
+            _make(directory, recipe, workers)
+            write_json(directory / "demo_data.json", recipe)
+        (directory / UNFINISHED).unlink(missing_ok=True)
+    return directory
+
+
+def _make(directory, recipe, workers):
+    """Write the rasters of all tiles, their table and the files compiled of them."""
+    regions, tiles_per_region = recipe["regions"], recipe["tiles_per_region"]
     jobs = [
         (region, index)
         for region in regions
         for index in range(tiles_per_region)
         if region not in UNSEEN or _split(index, tiles_per_region) == "test"
     ]
-    options = {"size": tile_size, "seed": seed, "outline_error": outline_error}
+    options = {"size": recipe["tile_size"]} | {k: recipe[k] for k in ("seed", "outline_error")}
     # A process takes a second or two to start, in which it could make some small tiles.
     workers = workers or min(_processors(), len(jobs) // 8)
     with making(directory), _mapping(workers) as mapped:
@@ -117,9 +127,7 @@ def make_demo_data(
     table["split"] = [_split(index, tiles_per_region) for _, index in jobs]
     with replacing(directory / "tiles.csv") as part:
         table.to_csv(part, index=False)
-    compile_tiles(directory / "tiles.csv", directory, patch_size=tile_size)
-    write_json(directory / "demo_data.json", recipe)
-    return directory
+    write_splits(*survey(directory / "tiles.csv"), directory, recipe["tile_size"])
 
 
 def make_demo_scene(directory, region="ALP", *, size=512, seed=1):
@@ -157,6 +165,8 @@ def make_demo_scene(directory, region="ALP", *, size=512, seed=1):
 
 def _is_made(directory, recipe):
     record = directory / "demo_data.json"
+    if (directory / UNFINISHED).exists() and not record.exists():
+        return False
     if record.exists():
         found = read_json(record, "tile_size")
         if differs := [key for key in recipe if found.get(key) != recipe[key]]:
@@ -196,7 +206,7 @@ def _mapping(workers):
     context = get_context("spawn")
     try:
         with ProcessPoolExecutor(workers, context, initializer=_follow_parent) as pool:
-            yield pool.map
+            yield partial(_map_undisturbed, pool)
     except BrokenProcessPool:
         raise InputError(
             "the processes that make demo tiles ended early: memory ran out, or a script called "
@@ -204,9 +214,17 @@ def _mapping(workers):
         ) from None
 
 
+def _map_undisturbed(pool, function, jobs):
+    """Start the processes so that interrupts are left to this one from their first moment."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        return pool.map(function, jobs)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _follow_parent():
-    """Leave interrupts to the parent process, and end when it is killed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """End when the parent process is killed."""
     Thread(target=lambda: (parent_process().join(), os._exit(1)), daemon=True).start()
 
 

@@ -8,7 +8,7 @@ import pandas as pd
 import xarray as xr
 
 from glavitu.errors import InputError
-from glavitu.files import replacing
+from glavitu.files import locked, replacing
 from glavitu.hdf5 import check_all, reading
 from glavitu.outputs import check_name
 from glavitu.tiles import UNLABELLED
@@ -123,8 +123,15 @@ def evaluate(name, *, out="."):
     """
     check_name(name)
     folder = Path(out) / "predictions" / name
+    if not (folder / "predictions.json").exists():
+        raise InputError(f"no predictions in {folder}; run predict first")
+    with locked(folder):
+        return _evaluate(folder)
+
+
+def _evaluate(folder):
     files = sorted(folder.glob("*.nc"))
-    if not (folder / "predictions.json").exists() or not files:
+    if not files:
         raise InputError(f"no predictions in {folder}; run predict first")
     counts, bins, surfaces = [], [], []
     for file in files:

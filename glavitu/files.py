@@ -1,14 +1,19 @@
-"""Read texts from anywhere safely, and write files so that they are either whole or absent."""
+"""Read texts safely; write files whole or not at all, by one run at a time, also to full disks."""
 
+import errno
+import fcntl
 import json
+import os
+import shutil
 from contextlib import contextmanager, suppress
-from errno import EISDIR
-from os import strerror
 from pathlib import Path
 
 from glavitu.errors import InputError
 
 MOST = 1 << 28  # bytes of a JSON file
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_FULL_TEXTS = ("No space left on device", "disk is full", "File too large", "quota exceeded")
+_SCANT = 1 << 14  # bytes free, with which nothing can be written
 
 
 @contextmanager
@@ -28,20 +33,119 @@ def making(*folders):
 
 @contextmanager
 def replacing(path):
-    """Yield a path beside `path` to write to; rename it into place when the block succeeds.
+    """Yield a path to write to; rename it into place when the block succeeds.
 
-    What a killed process left half-written is overwritten by the next.
+    It lies in a folder of its own beside `path`, with all that a library writes beside it; what a
+    killed process left there is removed.
+
+    Raises
+    ------
+    OSError
+        With the name of the file where there is no room for it, whatever a library made of that.
     """
     path = Path(path)
     if path.is_dir():
-        raise IsADirectoryError(EISDIR, strerror(EISDIR), str(path))
-    part = path.with_name(f".part-{path.name}")
-    with making(path.parent):
-        try:
-            yield part
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    own = path.with_name(f".part-{path.name}")
+    with making(path.parent), scratch(own) as folder, naming(path):
+        part = folder / path.name
+        yield part
+        part.replace(path)
+
+
+@contextmanager
+def scratch(folder):
+    """Make an empty folder, and remove it with all in it after the block."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def naming(path):
+    """Turn what libraries make of a full disk into an `OSError` that names the file."""
+    try:
+        yield
+    except Exception as error:
+        if number := _full(error, path):
+            raise OSError(number, os.strerror(number), str(path)) from error
+        raise
+
+
+def _full(error, path):
+    """Return the error number of a full disk if that is what an exception comes from, else None."""
+    while error is not None:
+        if isinstance(error, InputError):
+            return None
+        if getattr(error, "errno", None) in _FULL:
+            return error.errno
+        if any(text in str(error) for text in _FULL_TEXTS):
+            return errno.ENOSPC
+        error = error.__cause__ or error.__context__
+    # SQLite and GDAL have many words for it
+    return errno.ENOSPC if shutil.disk_usage(path.parent).free < _SCANT else None
+
+
+@contextmanager
+def locked(path):
+    """Keep other runs from making `path`, a file or folder, until the block ends.
+
+    The lock is the kernel's, on a file beside `path`, so that it ends with the process that holds
+    it, however that ends. Where nothing can be written, or the file system knows no locks, there is
+    none.
+
+    Raises
+    ------
+    InputError
+        If another run holds it.
+    """
+    path = Path(path).absolute()
+    lock = path.with_name(f".lock-{path.name}")
+    fresh = not lock.parent.exists()
+    file = _lock(lock, path)
+    try:
+        yield
+    finally:
+        if file is not None:
+            lock.unlink(missing_ok=True)
+            os.close(file)
+        if fresh:
+            with suppress(OSError):  # unless something came of it
+                lock.parent.rmdir()
+
+
+def _lock(lock, path):
+    try:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        while True:
+            file = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                with suppress(FileNotFoundError):  # removed by its last holder: made anew
+                    if os.path.samestat(os.fstat(file), os.stat(lock)):
+                        return file
+                os.close(file)
+            except OSError:
+                os.close(file)
+                raise
+    except BlockingIOError:
+        raise InputError(
+            f"another run is at work on {path}; wait for it, or choose another name or folder"
+        ) from None
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EROFS, errno.ENOLCK, errno.EOPNOTSUPP):
+            return None
+        raise
+
+
+def reserve(path, size):
+    """Raise `OSError` unless there is room for a file of `size` bytes; leave one of that size."""
+    with open(path, "wb") as file:
+        if hasattr(os, "posix_fallocate"):  # not on macOS
+            os.posix_fallocate(file.fileno(), 0, size)
 
 
 def write_json(path, content):

@@ -22,7 +22,7 @@ from glavitu.agreement import compare_outlines, read_outlines
 from glavitu.backend import resolve
 from glavitu.calibration import read_calibration
 from glavitu.errors import InputError
-from glavitu.files import read_json, write_json
+from glavitu.files import locked, naming, read_json, write_json
 from glavitu.grids import open_scene
 from glavitu.mapping_outputs import compare, draw, write_maps
 from glavitu.mapping_settings import (
@@ -156,30 +156,39 @@ def map_scene(
     ):
         recipe["fingerprints"] = {path: fingerprint(path) for path in files}
         recipe = json.loads(json.dumps(recipe))
-        record = finished(out, recipe, overwrite)
-        if record and given in (None, record.get("reference")):
-            return record
-        if given:
-            _check_place(scene, inventory)
-        if made := record is None:
-            pixels = units.sample(scene)
-            if own_scaling:
-                scaling = units.own_scaling(pixels)
-            record = {
-                "architecture": built["architecture"],
-                "grid": scene.report,
-                "remarks": units.unlike_training(pixels, scaling),
-                "recipe": recipe,
-            }
-            settings["precision"] = resolve(precision)
-            job = Job(**settings, scaling=scaling)
-            record = _make(job, scene, out, record, inventory, scheduler)
-        if given:
-            record |= {"comparison": compare(out, inventory), "reference": given}
-            if not made:
-                draw(scene, out, inventory)
-            write_json(out / "map.json", record)
+        with locked(out / "map.json"):
+            record = finished(out, recipe, overwrite)
+            if record and given in (None, record.get("reference")):
+                _tidy(out)
+                return record
+            if given:
+                _check_place(scene, inventory)
+            if made := record is None:
+                pixels = units.sample(scene)
+                if own_scaling:
+                    scaling = units.own_scaling(pixels)
+                record = {
+                    "architecture": built["architecture"],
+                    "grid": scene.report,
+                    "remarks": units.unlike_training(pixels, scaling),
+                    "recipe": recipe,
+                }
+                settings["precision"] = resolve(precision)
+                job = Job(**settings, scaling=scaling)
+                record = _make(job, scene, out, record, inventory, scheduler)
+            if given:
+                record |= {"comparison": compare(out, inventory), "reference": given}
+                if not made:
+                    draw(scene, out, inventory)
+                write_json(out / "map.json", record)
+            _tidy(out)
     return record
+
+
+def _tidy(out):
+    """Remove what a map that was cut off goes on from."""
+    for end in ("f32", "json"):
+        (out / f".part-probability.{end}").unlink(missing_ok=True)
 
 
 def _check_place(scene, reference):
@@ -200,8 +209,6 @@ def _make(job, scene, out, record, reference, scheduler):
     draw(scene, out, reference)
     record["provenance"] = provenance()
     write_json(out / "map.json", record)
-    raw.unlink()
-    raw.with_suffix(".json").unlink()
     return record
 
 
@@ -215,7 +222,7 @@ def _predict(job, scene, out, recipe, client):
         write_json(settings, recipe)
     height, width = scene.shape
     starts = scene_starts(height, job.size, job.stride)
-    with open(raw, "ab") as file:
+    with naming(raw), open(raw, "ab") as file:
         done = file.tell() // (4 * width)
         file.truncate(done * 4 * width)
         # Also those windows before the first missing row that reach over it.

@@ -8,7 +8,7 @@ from rasterio.windows import Window
 
 from glavitu.agreement import compare_outlines, read_outlines
 from glavitu.calibration import confidence
-from glavitu.files import replacing
+from glavitu.files import replacing, reserve
 from glavitu.outlines import trace, valid_extent, write_outlines
 from glavitu.plots import plot_quicklook, stretch
 from glavitu.tiles import UNLABELLED
@@ -85,20 +85,26 @@ def _write_raster(raw, scene, path, convert, dtype, nodata, description):
     profile |= {"tiled": True, "blockxsize": 512, "blockysize": 512, "BIGTIFF": "IF_SAFER"}
     with replacing(path) as part:
         plain = part.with_suffix(".plain.tif")
-        try:
-            with rasterio.open(plain, "w", **profile) as file:
-                for row, strip in _strips(raw, scene):
-                    window = Window(0, row, *strip.shape[::-1])
-                    file.write(convert(strip).astype(dtype), 1, window=window)
-                file.set_band_description(1, description)
-                if dtype == "uint8":
-                    file.write_colormap(1, COLOURS)
-            resampling = "NEAREST" if dtype == "uint8" else "AVERAGE"
-            rasterio.shutil.copy(
-                plain, part, driver="COG", compress="DEFLATE", overview_resampling=resampling
-            )
-        finally:
-            plain.unlink(missing_ok=True)
+        reserve(plain, height * width * np.dtype(dtype).itemsize)
+        with rasterio.open(plain, "w", **profile) as file:
+            for row, strip in _strips(raw, scene):
+                window = Window(0, row, *strip.shape[::-1])
+                file.write(convert(strip).astype(dtype), 1, window=window)
+            file.set_band_description(1, description)
+            if dtype == "uint8":
+                file.write_colormap(1, COLOURS)
+        resampling = "NEAREST" if dtype == "uint8" else "AVERAGE"
+        rasterio.shutil.copy(
+            plain, part, driver="COG", compress="DEFLATE", overview_resampling=resampling
+        )
+        _read_all(part)
+
+
+def _read_all(path):
+    """Read every block of a raster: GDAL does not say when the disk was too full to write one."""
+    with rasterio.open(path) as file:
+        for _, window in file.block_windows(1):
+            file.read(1, window=window)
 
 
 def draw(scene, out, reference):

@@ -79,9 +79,10 @@ def finished(out, recipe, overwrite):
         return record
     if change and not overwrite:
         raise InputError(f"{out} has a map with {change}; name another folder (-o) or --overwrite")
+    # the record last: without it, maps that are there count as somebody else's
+    for name in (*OUTPUTS, *(["comparison.csv"] if "comparison" in record else [])):
+        (out / name).unlink(missing_ok=True)
     path.unlink()
-    if "comparison" in record:
-        (out / "comparison.csv").unlink(missing_ok=True)
     return None
 
 

@@ -8,8 +8,9 @@ import xarray as xr
 
 from glavitu.backend import resolve
 from glavitu.errors import InputError
-from glavitu.files import read_json, replacing, write_json
+from glavitu.files import locked, read_json, write_json
 from glavitu.hdf5 import check_finite, check_label
+from glavitu.hdf5_writing import write_netcdf
 from glavitu.models import build_model
 from glavitu.outputs import Outputs
 from glavitu.profiles import load_profile
@@ -146,43 +147,54 @@ def predict(architecture=None, *, profile="demo", data=None, out=".", name=None,
     profile = load_profile(profile)
     name = name or architecture or "glavitu"
     tiles = open_tiles(find_split(data or profile.data, "test"))
-    model, source = load_trained(architecture, profile, tiles, Outputs(out, name), weights)
+    data = fingerprint(tiles.path)
+    model, _, used = load_trained(architecture, profile, tiles, Outputs(out, name), weights)
     size, inputs = _inputs_of(model)
     tiles.check(inputs, size, labelled=False)
     folder = Path(out) / "predictions" / name
     recipe = {
-        "weights": fingerprint(source),
-        "data": fingerprint(tiles.path),
+        "architecture": model.name,
+        "inputs": [f"{source} ({bands})" for source, bands in inputs.items()],
+        "weights": used,
+        "data": data,
         "stride": min(profile.stride or size // 2, size),
         "precision": profile.precision,
         "tiles": list(tiles),
     }
-    files = [folder / f"{tile}.nc" for tile in tiles]
+    with locked(folder):
+        if not is_predicted(folder, recipe):
+            _predict_all(model, tiles, folder, recipe, profile.batch_size)
+    return [folder / f"{tile}.nc" for tile in tiles]
+
+
+def is_predicted(folder, recipe):
+    """Tell whether these very predictions are there; else clear the folder of those there are."""
     record = folder / "predictions.json"
-    if (
-        record.exists()
-        and all(f.exists() for f in files)
-        and read_json(record, "recipe")["recipe"] == recipe
-    ):
-        return files
-    folder.mkdir(parents=True, exist_ok=True)
+    whole = record.exists() and all((folder / f"{tile}.nc").exists() for tile in recipe["tiles"])
+    if whole and read_json(record, "recipe")["recipe"] == recipe:
+        return True
     record.unlink(missing_ok=True)
-    for stale in folder.glob("*.nc"):
+    for stale in (*folder.glob("*.nc"), *folder.glob("*.csv")):
         stale.unlink()
+    return False
+
+
+def _predict_all(model, tiles, folder, recipe, batch_size):
+    """Write a file for each tile, then the record that says that all are there."""
+    size, _ = _inputs_of(model)
     windows = sum(
         len(window_starts(height, size, recipe["stride"]))
         * len(window_starts(width, size, recipe["stride"]))
         for height, width in (tiles.shape(tile) for tile in tiles)
     )
     started = time.perf_counter()
-    for tile, file in progress(zip(tiles, files, strict=True), total=len(files), description=name):
+    for tile in progress(tiles, description=folder.name):
         prediction = predict_tile(
-            model, tiles[tile], stride=recipe["stride"], batch_size=profile.batch_size
+            model, tiles[tile], stride=recipe["stride"], batch_size=batch_size
         )
-        with replacing(file) as part:
-            prediction.to_netcdf(part, engine="h5netcdf")
+        write_netcdf(prediction, folder / f"{tile}.nc")
     write_json(
-        record,
+        folder / "predictions.json",
         {
             "recipe": recipe,
             "architecture": model.name,
@@ -192,19 +204,20 @@ def predict(architecture=None, *, profile="demo", data=None, out=".", name=None,
             "provenance": provenance(),
         },
     )
-    return files
 
 
 def load_trained(architecture, profile, tiles, paths, weights=None):
-    """Return the network trained as `paths`, or of a weight file, and the path of its weights."""
+    """Return the network trained as `paths`, or of a weight file; that file; its fingerprint."""
     source, precision = Path(weights or paths.weights), resolve(profile.precision)
+    # before it is read: should it change meanwhile, what is made of it is not taken for the new
+    used = fingerprint(source) if source.exists() else None
     if built := read_built(source):
         if architecture not in (None, built["architecture"]):
             raise InputError(
                 f"{source} does not fit {architecture}: it holds {built['architecture']}; name the "
                 "training with -n"
             )
-        return load_model(source, precision=precision), source
+        return load_model(source, precision=precision), source, used
     architecture = architecture or "glavitu"
     model = build_model(
         architecture,
@@ -214,7 +227,7 @@ def load_trained(architecture, profile, tiles, paths, weights=None):
         **profile.sizes.get(architecture, {}),
     )
     load_weights(model, source)
-    return model, source
+    return model, source, used
 
 
 def _inputs_of(model):

@@ -10,6 +10,7 @@ import pandas as pd
 from glavitu.backend import keras
 from glavitu.errors import InputError
 from glavitu.files import replacing
+from glavitu.hdf5_writing import creating
 from glavitu.progress import progress, say
 from glavitu.schedule import plateau, warm_up
 from glavitu.weights import save_weights
@@ -112,7 +113,7 @@ class Recipe(keras.callbacks.Callback):
         self.model.optimizer.learning_rate = rate
 
     def _write_checkpoint(self):
-        with replacing(self.paths.checkpoint) as part, h5py.File(part, "w") as file:
+        with creating(self.paths.checkpoint) as file:
             file["settings"] = json.dumps(self.settings)
             file["history"] = json.dumps(self.history)
             for i, variable in enumerate(_variables(self.model)):

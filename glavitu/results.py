@@ -57,6 +57,7 @@ class Results:
             self.rule = band_ratio.map_tiles(data, out)
             evaluate(band_ratio.NAME, out=out)
         shown = self.runs | ({band_ratio.NAME: band_ratio.NAME} if self.rule else {})
+        self._check()
         self.scores = self._read("scores", shown)
         self.surfaces = self._read("surfaces", shown)
         self.reliability = self._read("reliability", self.runs)
@@ -70,6 +71,20 @@ class Results:
         "surfaces": ["tile", "region", "code", *COUNTS],
         "reliability": ["bin", "pixels", "glacier", "total"],
     }
+
+    def _check(self):
+        """Refuse predictions by weights, or of tiles, that are no longer those that are there."""
+        tiles = fingerprint(find_split(self.data, "test"))
+        for name in self.runs:
+            weights, folder = self.out / f"weights/{name}.weights.h5", self.out / "predictions"
+            if not weights.exists() or not (folder / name / "predictions.json").exists():
+                raise InputError(f"no predictions in {folder / name}; run train and predict first")
+            recipe = self._prediction(name)["recipe"]
+            if (recipe["weights"], recipe["data"]) != (fingerprint(weights), tiles):
+                raise InputError(
+                    f"the predictions in {folder / name} are not by {weights} or of the tiles in "
+                    f"{self.data} as they are now; run predict and evaluate for {name!r} again"
+                )
 
     def _read(self, table, runs):
         tables = []

@@ -4,7 +4,6 @@ import json
 import warnings
 from pathlib import Path
 
-import h5py
 import numpy as np
 import rasterio
 import rioxarray
@@ -13,11 +12,12 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from glavitu import __version__
 from glavitu.errors import InputError
-from glavitu.files import replacing
+from glavitu.files import locked, replacing
+from glavitu.hdf5_writing import open_new
 from glavitu.local_rasters import check_north_up, check_proj, first_line
 from glavitu.progress import progress
 from glavitu.tile_tables import read_tile_table, sources_of
-from glavitu.tiles import SPLITS, SURFACE, UNKNOWN, write_tile
+from glavitu.tiles import SPLITS, SURFACE, UNFINISHED, UNKNOWN, write_tile
 
 MOST = 1 << 30  # numbers in a raster that is read as a whole
 LARGEST_PATCH = 1 << 14  # pixels of a side
@@ -62,8 +62,10 @@ def _check_header(path, header):
 
 def write_raster(path, array):
     """Write a georeferenced `xarray.DataArray` (band, y, x) or (y, x) as a compressed GeoTIFF."""
-    with replacing(path) as part:
-        array.rio.to_raster(part, driver="GTiff", compress="deflate", tiled=True)
+    with rasterio.io.MemoryFile(ext=".tif") as memory:  # GDAL is silent where a disk is full
+        array.rio.to_raster(memory.name, driver="GTiff", compress="deflate", tiled=True)
+        with replacing(path) as part:
+            part.write_bytes(memory.getbuffer())
 
 
 def compile_tiles(csv, directory, *, patch_size=384):
@@ -100,9 +102,20 @@ def compile_tiles(csv, directory, *, patch_size=384):
     """
     if not 1 <= patch_size <= LARGEST_PATCH:
         raise InputError(f"patch_size is {patch_size}, expected 1 to {LARGEST_PATCH} pixels")
+    table, scaling = survey(csv)
+    with locked(Path(directory) / "tiles"):
+        (Path(directory) / UNFINISHED).unlink(missing_ok=True)
+        return write_splits(table, scaling, directory, patch_size)
+
+
+def survey(csv):
+    """Return the table at `csv`, checked, and source -> the scaling of its bands."""
     table = read_tile_table(Path(csv))
-    sources = sources_of(table)
-    scaling = _training_scaling(table, sources)
+    return table, _training_scaling(table, sources_of(table))
+
+
+def write_splits(table, scaling, directory, patch_size):
+    """Write the files of `compile_tiles`, of what `survey` gives, to a folder that is locked."""
     directory = Path(directory)
     paths = {split: directory / f"{split}.hdf5" for split in SPLITS}
     with (
@@ -111,8 +124,10 @@ def compile_tiles(csv, directory, *, patch_size=384):
         replacing(paths["test"]) as test,
     ):
         for split, part in zip(SPLITS, (train, val, test), strict=True):
-            _write_split(part, table[table["split"] == split], sources, scaling, patch_size)
-        (directory / "demo_data.json").unlink(missing_ok=True)  # not true of what replaces it
+            _write_split(part, table[table["split"] == split], scaling, patch_size)
+        # Never some of these tiles beside some of those before, which were scaled otherwise.
+        for old in (*paths.values(), directory / "demo_data.json"):
+            old.unlink(missing_ok=True)
     return paths
 
 
@@ -197,17 +212,18 @@ def _percentiles(source, tiles):
     return {"low": low.tolist(), "high": high.tolist()}
 
 
-def _write_split(path, rows, sources, scaling, patch_size):
-    labelled = False
-    with h5py.File(path, "w") as file:
+def _write_split(path, rows, scaling, patch_size):
+    labelled, expected = False, {s: len(bounds["low"]) for s, bounds in scaling.items()}
+    with open_new(path) as file:
         file.attrs["scaling"] = json.dumps(scaling)
         file.attrs["software"] = f"glavitu {__version__}"
         for _, row in progress(rows.iterrows(), total=len(rows), description=rows["split"].iloc[0]):
-            label, arrays, surface = _read_tile(row, sources)
-            _check_bands(row, arrays, {s: len(bounds["low"]) for s, bounds in scaling.items()})
+            label, arrays, surface = _read_tile(row, list(scaling))
+            _check_bands(row, arrays, expected)
             tile, attributes = _prepare(label, arrays, surface, scaling, patch_size)
             labelled |= tile["groundtruth"].any()
             write_tile(file, row["tile"], tile, attributes | {"region": row["region"]})
+            file.flush()
     if not labelled:
         raise InputError(
             f"no pixel of the split {row['split']!r} is labelled and has data in every source"

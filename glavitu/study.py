@@ -5,6 +5,7 @@ import json
 import os
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -12,11 +13,11 @@ import nbformat
 
 from glavitu import __version__
 from glavitu.errors import InputError
-from glavitu.files import replacing
+from glavitu.files import locked, replacing, scratch
 from glavitu.profiles import SCENE_OPTIONS, load_profile
 from glavitu.progress import say
 from glavitu.provenance import fingerprint
-from glavitu.tiles import SPLITS, find_split
+from glavitu.tiles import SPLITS, UNFINISHED, find_split
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 
@@ -48,6 +49,12 @@ def run_study(profile="demo", *, data=None, out=None, seed=None):
     profile = load_profile(profile).with_changes(seed=seed)
     data, out = (folder.absolute() for folder in default_folders(profile, data, out))
     ensure_data(profile, data, make=not own_data)
+    with locked(out / "study"):
+        _run(name, profile, data, out)
+
+
+def _run(name, profile, data, out):
+    """Run those notebooks that are not up to date."""
     if name.endswith((".yaml", ".yml")):
         name = str(Path(name).absolute())
     common = {"profile": name, "data": str(data), "out": str(out)}
@@ -61,13 +68,18 @@ def run_study(profile="demo", *, data=None, out=None, seed=None):
         suffix = f"_{parameters['name']}" if "name" in parameters else ""
         target = out / "notebooks" / f"{notebook}{suffix}.ipynb"
         key = _digest(key, source.read_text(encoding="utf-8"), json.dumps(parameters))
-        if _key_of(target) == key and all(path.exists() for path in results):
+        if _stamp_of(target) == (stamp := _stamp(key, results)):
             click.echo(f"{target.stem}: up to date")
-            continue
-        started = time.perf_counter()
-        click.echo(f"{target.stem}:")
-        _execute(source, target, common | parameters, key)
-        click.echo(f"{target.stem}: done in {time.perf_counter() - started:.0f} s")
+        else:
+            started = time.perf_counter()
+            click.echo(f"{target.stem}:")
+            with scratch(out / ".jupyter") as folder, _kernel_files_in(folder):
+                _execute(source, target, common | parameters)
+            stamp = _stamp(key, results)
+            _write_stamp(target, stamp)
+            click.echo(f"{target.stem}: done in {time.perf_counter() - started:.0f} s")
+        if "name" in parameters:  # what follows uses what a training and its test left
+            key = _digest(key, json.dumps(stamp))
     click.echo(f"results: {out / 'results.csv'}, {out / 'tables'}, {out / 'figures'}")
 
 
@@ -108,7 +120,8 @@ def scene_to_map(profile, out):
 def ensure_data(profile, data, *, make=True):
     """Return the folder of the data, after making demo data if it is missing and `make` is true."""
     data = Path(data)
-    if data.exists() or not profile.demo_data or not make:
+    found = data.exists() and any(path.name[0] != "." for path in data.iterdir())
+    if not profile.demo_data or not make or (found and not (data / UNFINISHED).exists()):
         for split in SPLITS:
             find_split(data, split)
         return data
@@ -125,13 +138,31 @@ def _steps(profile, data, out):
         weights, record = (out / f"weights/{run.name}.{end}" for end in ("weights.h5", "json"))
         yield "02_train", run._asdict(), [weights, record]
         tested = {"architecture": run.architecture, "name": run.name}
-        yield "03_test", tested, [out / f"predictions/{run.name}/scores.csv"]
+        folder = out / "predictions" / run.name
+        calibration = out / f"weights/{run.name}.calibration.json"
+        made = [folder / "predictions.json", folder / "scores.csv", calibration]
+        yield "03_test", tested, made
     yield "04_results", {"seed": profile.seed}, [out / "results.csv", out / "results.json"]
     if profile.scene or (data / "demo_data.json").exists():
         yield "05_map_a_scene", {}, [out / "map/map.json"]
 
 
-def _execute(source, target, parameters, key):
+@contextmanager
+def _kernel_files_in(folder):
+    """Have kernels leave their files in a folder that is removed, also after they were killed.
+
+    So no home is needed, nor does it matter what a user has IPython do at its start.
+    """
+    before = dict(os.environ)
+    os.environ |= {"JUPYTER_RUNTIME_DIR": str(folder), "IPYTHONDIR": str(folder)}
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def _execute(source, target, parameters):
     import papermill
     from papermill.exceptions import PapermillExecutionError
 
@@ -147,6 +178,7 @@ def _execute(source, target, parameters, key):
             stdout_file=sys.stdout,
             stderr_file=sys.stderr,
             cwd=str(NOTEBOOKS),
+            shutdown_kernel="immediate",  # without the tracebacks of an interrupt
             extra_arguments=["--log-level=CRITICAL"],
         )
     except PapermillExecutionError as error:
@@ -154,20 +186,29 @@ def _execute(source, target, parameters, key):
             f"{target.stem} stopped in cell {error.exec_count}: {error.ename}: {error.evalue} "
             f"(see {target})"
         )
-        kind = InputError if error.ename == "InputError" else StudyError
+        kind = InputError if error.ename in ("InputError", "OSError") else StudyError
         raise kind(" ".join(message.split())) from None
+
+
+def _stamp(key, results):
+    """Return what tells that a notebook is up to date: its key, and its results as they are now."""
+    found = {path.name: fingerprint(path) if path.exists() else None for path in results}
+    return {"key": key, "results": found}
+
+
+def _write_stamp(target, stamp):
     notebook = nbformat.read(target, as_version=4)
-    notebook.metadata["glavitu"] = {"key": key}
+    notebook.metadata["glavitu"] = stamp
     with replacing(target) as part:
         nbformat.write(notebook, part)
 
 
-def _key_of(target):
-    """Return the key that a notebook executed to its end carries."""
+def _stamp_of(target):
+    """Return the stamp that a notebook executed to its end carries."""
     if not target.exists():
         return None
     try:
-        return nbformat.read(target, as_version=4).metadata.get("glavitu", {}).get("key")
+        return nbformat.read(target, as_version=4).metadata.get("glavitu")
     except (nbformat.ValidationError, ValueError, LookupError, TypeError, AttributeError):
         return None  # of no notebook
 

@@ -18,15 +18,7 @@ from xarray.backends import BackendArray, CachingFileManager
 from xarray.core import indexing
 
 from glavitu.errors import InputError
-from glavitu.hdf5 import (
-    check_array,
-    check_finite,
-    check_label,
-    map_arrays,
-    member,
-    plain,
-    reading,
-)
+from glavitu.hdf5 import check_array, check_finite, check_label, map_arrays, member, plain, reading
 from glavitu.units import are_numbers, check_scaling
 
 SPLITS = ("train", "val", "test")
@@ -34,6 +26,7 @@ UNLABELLED = 255  # in maps of classes
 LABELS = ("groundtruth", "outlines")  # the paper's name and the successor study's
 SURFACE = "surface"  # codes: `sensors.SURFACES` + 10 * `sensors.SKY`
 UNKNOWN = 255  # in that layer
+UNFINISHED = ".demo_data.unfinished"  # in a folder while demo data are made there
 
 
 def open_tiles(path):

@@ -7,7 +7,7 @@ import pandas as pd
 from glavitu.backend import keras, resolve
 from glavitu.devices import on_devices
 from glavitu.errors import InputError
-from glavitu.files import making, write_json
+from glavitu.files import locked, making, write_json
 from glavitu.metrics import focal_loss, training_metrics
 from glavitu.models import build_model, default_sizes
 from glavitu.outputs import Outputs
@@ -68,10 +68,16 @@ def train(
     files = {split: find_split(data, split) for split in ("train", "val")}
     tiles = {split: open_tiles(path) for split, path in files.items()}
     settings = _settings(architecture, profile, tiles["train"], files)
-    if paths.is_finished(settings, overwrite=overwrite):
-        return pd.read_csv(paths.log)
     for split in tiles.values():
         split.check(settings["inputs"], profile.patch_size)
+    with locked(paths.weights):
+        if not paths.is_finished(settings, overwrite=overwrite):
+            _train(architecture, paths, settings, profile, tiles)
+        return pd.read_csv(paths.log)
+
+
+def _train(architecture, paths, settings, profile, tiles):
+    """Train as the settings say, from where it was cut off, and write the record."""
     scaling = tiles["train"].scaling
 
     keras.utils.set_random_seed(profile.seed)
@@ -105,7 +111,6 @@ def train(
         },
     )
     paths.checkpoint.unlink(missing_ok=True)
-    return pd.read_csv(paths.log)
 
 
 def _settings(architecture, profile, tiles, files):

@@ -5,6 +5,7 @@ as it was.
 """
 
 import json
+import math
 import re
 from collections import Counter
 from contextlib import contextmanager
@@ -13,10 +14,11 @@ from pathlib import Path
 import h5py
 
 from glavitu.errors import InputError
-from glavitu.files import replacing
+from glavitu.files import replacing, reserve
 from glavitu.hdf5 import check_all, check_finite, reading
 from glavitu.models import build_model
 
+ROOM = 1 << 20  # bytes, for what a weight file holds beside the weights
 # The layers of a published file that hold weights, in the file's order, as the prefixes of our
 # layers' names. Within each, a file lists trainable weights in creation order, then the others.
 PUBLISHED_STAGES = {
@@ -92,7 +94,9 @@ def save_weights(model, path, **sizes):
         "patch_size": next(iter(shapes.values()))[1],
         "sizes": sizes,
     }
+    size = sum(math.prod(variable.shape) * 4 for variable in inference.variables)
     with replacing(path) as part:
+        reserve(part, size + ROOM)  # the HDF5 library crashes where the disk is full
         inference.save_weights(part)
         with h5py.File(part, "r+") as file:
             file.attrs["glavitu"] = json.dumps(built)

@@ -158,6 +158,25 @@ def test_a_second_run_repeats_nothing_and_a_changed_one_what_it_must(short_study
     run_study(profile, data=data, out=out)
     assert capsys.readouterr().out.count("up to date") == 4
     assert (out / "results.csv").exists()
+    scores = out / "predictions" / "setr" / "scores.csv"
+    whole = scores.read_bytes()
+    scores.write_bytes(whole[:-20])
+    run_study(profile, data=data, out=out)
+    said = capsys.readouterr().out
+    assert "02_train_setr: up to date" in said and "03_test_setr: done" in said
+    assert "04_results: up to date" in said and scores.read_bytes() == whole
+
+
+def test_results_are_not_made_of_predictions_by_other_weights(short_study):
+    profile, data, out = short_study
+    weights = out / "weights" / "setr.weights.h5"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole + b"0")
+    try:
+        with pytest.raises(InputError, match="are not by .*setr.weights.h5 .* run predict"):
+            results.Results(load_profile(profile), data, out)
+    finally:
+        weights.write_bytes(whole)
 
 
 def test_a_profile_names_a_scene_of_its_own_and_how_to_read_it(short_study, tmp_path):
