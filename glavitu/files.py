@@ -104,22 +104,18 @@ def locked(path):
     """
     path = Path(path).absolute()
     lock = path.with_name(f".lock-{path.name}")
-    fresh = not lock.parent.exists()
-    file = _lock(lock, path)
-    try:
-        yield
-    finally:
-        if file is not None:
-            lock.unlink(missing_ok=True)
-            os.close(file)
-        if fresh:
-            with suppress(OSError):  # unless something came of it
-                lock.parent.rmdir()
+    with making(lock.parent):
+        file = _lock(lock, path)
+        try:
+            yield
+        finally:
+            if file is not None:
+                lock.unlink(missing_ok=True)
+                os.close(file)
 
 
 def _lock(lock, path):
     try:
-        lock.parent.mkdir(parents=True, exist_ok=True)
         while True:
             file = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
             try:
