@@ -130,7 +130,7 @@ def evaluate(name, *, out="."):
 
 
 def _evaluate(folder):
-    files = sorted(folder.glob("*.nc"))
+    files = sorted(folder.glob("[!.]*.nc"))
     if not files:
         raise InputError(f"no predictions in {folder}; run predict first")
     counts, bins, surfaces = [], [], []

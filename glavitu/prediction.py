@@ -1,5 +1,6 @@
 """Predict tiles of any size from overlapping windows, blended as published."""
 
+import shutil
 import time
 from pathlib import Path
 
@@ -174,8 +175,10 @@ def is_predicted(folder, recipe):
     if whole and read_json(record, "recipe")["recipe"] == recipe:
         return True
     record.unlink(missing_ok=True)
-    for stale in (*folder.glob("*.nc"), *folder.glob("*.csv")):
+    for stale in (*folder.glob("[!.]*.nc"), *folder.glob("*.csv")):
         stale.unlink()
+    for part in folder.glob(".part-*"):  # of a run that was killed
+        shutil.rmtree(part)
     return False
 
 

@@ -66,7 +66,9 @@ def test_predictions_of_other_data_leave_no_scores_of_the_old(trained, tmp_path)
     folder = tmp_path / "predictions" / "resunet"
     assert {p.suffix for p in folder.iterdir()} == {".nc", ".csv", ".json"}
     change(options["data"], "test")
+    (folder / ".part-GONE.nc").mkdir()  # of a run that was killed
     predict("resunet", **options)
+    assert not (folder / ".part-GONE.nc").exists()
     assert not list(folder.glob("*.csv"))
     assert not evaluate("resunet", out=tmp_path)[["tp", "tn", "fp", "fn"]].equals(
         old[["tp", "tn", "fp", "fn"]]

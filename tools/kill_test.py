@@ -34,25 +34,25 @@ from glavitu.provenance import provenance
 from glavitu.results import to_markdown
 
 ROOT = Path(__file__).parents[1]
-POLL = 0.004  # seconds
+POLL = 0.01  # seconds
 TIMES = ("seconds", "provenance", "minutes", "ms per patch")
 PICTURED = (".png", ".ipynb", ".md")  # hold dates or times: are they there?
 DATA = ["demo-data", "data", "--tile-size", "96", "--tiles-per-region", "9", "--regions", "ALP,CA"]
 COMMON = ["--profile", "profile.yaml", "--data", "data", "--out", "."]
 # Name -> the command, and how often it is killed.
 COMMANDS = {
-    "demo-data": (DATA, 5),
-    "compile": (["compile", "data/tiles.csv", "compiled", "--patch-size", "96"], 6),
-    "train": (["train", "-m", "glavitu", *COMMON], 8),
-    "predict": (["predict", "-n", "glavitu", *COMMON], 6),
+    "demo-data": (DATA, 4),
+    "compile": (["compile", "data/tiles.csv", "compiled", "--patch-size", "96"], 5),
+    "train": (["train", "-m", "glavitu", *COMMON], 6),
+    "predict": (["predict", "-n", "glavitu", *COMMON], 5),
     "calibrate": (["calibrate", "-n", "glavitu", *COMMON], 4),
     "map": (
         ["map", "--weights", "weights/glavitu.weights.h5", "-o", "map", "--stride", "8"]
         + ["--optical", "scene/optical.tif", "--dem", "scene/dem.tif", "--sar", "scene/sar.tif"]
         + ["--reference", "scene/outlines.gpkg"],
-        7,
+        5,
     ),
-    "study": (["study", "profile.yaml", "--data", "data", "--out", "."], 10),
+    "study": (["study", "profile.yaml", "--data", "data", "--out", "."], 6),
 }
 INPUTS = {"demo-data": [], "compile": ["data"], "train": ["data"], "study": ["data"]}
 INPUTS |= {"predict": ["data", "weights"], "calibrate": ["data", "weights"]}
@@ -128,7 +128,7 @@ def read(path):
         with h5py.File(path) as file:
             file.visititems(
                 lambda key, item: found.update(
-                    {key: (item[()].tobytes(), item.shape) if hasattr(item, "shape") else None}
+                    {key: (np.asarray(item[()]).tobytes(), item.shape) if hasattr(item, "shape") else None}
                     | {f"{key}@{k}": str(v) for k, v in item.attrs.items() if k[0] not in "_D"}
                 )
             )
