@@ -128,7 +128,11 @@ def read(path):
         with h5py.File(path) as file:
             file.visititems(
                 lambda key, item: found.update(
-                    {key: (np.asarray(item[()]).tobytes(), item.shape) if hasattr(item, "shape") else None}
+                    {
+                        key: (np.asarray(item[()]).tobytes(), item.shape)
+                        if hasattr(item, "shape")
+                        else None
+                    }
                     | {f"{key}@{k}": str(v) for k, v in item.attrs.items() if k[0] not in "_D"}
                 )
             )
