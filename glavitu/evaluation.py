@@ -2,14 +2,13 @@
 
 from pathlib import Path
 
-import h5py
 import numpy as np
 import pandas as pd
 import xarray as xr
 
 from glavitu.errors import InputError
 from glavitu.files import locked, replacing
-from glavitu.hdf5 import check_all, reading
+from glavitu.hdf5 import check_all, open_file, reading
 from glavitu.outputs import check_name
 from glavitu.tiles import UNLABELLED
 
@@ -171,7 +170,7 @@ def summarise(scores):
 
 def read_prediction(path):
     """Read a prediction written by `predict` into memory."""
-    with reading(f"{path}, which predict makes anew,"), h5py.File(path, "r") as file:
+    with reading(f"{path}, which predict makes anew,"), open_file(path) as file:
         check_all(file)
     with (
         reading(f"{path}, which predict makes anew,"),

@@ -1,7 +1,11 @@
 """Arrays of HDF5 files from elsewhere: refused where they are links or no numbers; mapped."""
 
 import math
+import re
+import struct
 from contextlib import contextmanager
+from mmap import ACCESS_READ, mmap
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -10,6 +14,36 @@ from glavitu.errors import InputError
 
 SMALL = 1 << 26  # bytes that an array may declare without having them
 MOST_COMPRESSED = 1100  # bytes made of one; deflate gets to 1032
+SCANNED = 1 << 28  # bytes of a file up to which its heaps are looked at
+RARE = (AttributeError, SystemError)  # of h5py, where HDF5 fails while it visits
+
+
+def open_file(path):
+    """Open a file to read, after looking at its heaps of texts, over which HDF5 could hang.
+
+    HDF5 (1.14) steps from one text to the next by their sizes: with a step of 0 it never ends.
+    """
+    file = h5py.File(path, "r")
+    if Path(path).stat().st_size <= SCANNED:
+        with open(path, "rb") as raw, mmap(raw.fileno(), 0, access=ACCESS_READ) as data:
+            if any(_is_endless(data, heap.start()) for heap in re.finditer(rb"GCOL\x01", data)):
+                raise InputError(f"{path} is damaged: a heap of texts in it has no end")
+    return file
+
+
+def _is_endless(data, start):
+    """Tell whether a step of the global heap at `start` is 0 (HDF5 file format, III.E)."""
+    header = struct.Struct("<HHIQ")  # index, references, reserved, bytes; 0 is the free space
+    place = start + header.size
+    while place + header.size <= len(data):
+        if place - start >= header.unpack_from(data, start)[3]:
+            return False
+        index, _, _, size = header.unpack_from(data, place)
+        step = size if index == 0 else (header.size + (size + 7 & ~7)) % (1 << 64)
+        if step == 0:
+            return True
+        place += step
+    return False
 
 
 @contextmanager
@@ -19,7 +53,7 @@ def reading(where):
         yield
     except InputError:
         raise
-    except (OSError, RuntimeError, LookupError, TypeError, ValueError, AttributeError) as error:
+    except (OSError, RuntimeError, LookupError, TypeError, ValueError, *RARE) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{where} is damaged or of another kind: {reason}") from None
 

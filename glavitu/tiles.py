@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Mapping
 from functools import cached_property
+from itertools import product
 from pathlib import Path
 
 import h5py
@@ -18,7 +19,16 @@ from xarray.backends import BackendArray, CachingFileManager
 from xarray.core import indexing
 
 from glavitu.errors import InputError
-from glavitu.hdf5 import check_array, check_finite, check_label, map_arrays, member, plain, reading
+from glavitu.hdf5 import (
+    check_array,
+    check_finite,
+    check_label,
+    map_arrays,
+    member,
+    open_file,
+    plain,
+    reading,
+)
 from glavitu.units import are_numbers, check_scaling
 
 SPLITS = ("train", "val", "test")
@@ -47,11 +57,10 @@ def open_tiles(path):
     InputError
         If the file is missing, damaged, not HDF5, or holds no tiles or what is not stored in it.
     """
-    path = Path(path)
-    if not path.exists():
+    if not Path(path).exists():
         raise InputError(f"no tile file at {path}; expected HDF5 with one group per tile")
     try:
-        file = h5py.File(path, "r")
+        file = open_file(path)
     except OSError:
         raise InputError(f"{path} is not an HDF5 file (or is cut short)") from None
     with reading(path):
@@ -65,8 +74,8 @@ def find_split(data, split):
         raise InputError(
             f"no data folder at {data}; `python -m glavitu demo-data {data}` makes demo data there"
         )
-    found = [data / f"{split}.hdf5", *sorted(data.glob(f"{split}_*.hdf5"))]
-    found = [path for path in found if path.exists()]
+    named = data / f"{split}.hdf5", *sorted(data.glob(f"{split}_*.hdf5"))
+    found = [path for path in named if path.exists()]
     if not found:
         raise InputError(f"{data} has no {split}.hdf5 (or {split}_*.hdf5)")
     return found[0]
@@ -155,8 +164,8 @@ class Tiles(Mapping):
 
     def region(self, name):
         """Region of a tile: its attribute, or the letters of its name before the first ``-``."""
-        found = self._attributes(name).get("region")
-        return re.sub(r"[^A-Za-z]", "", name.split("-")[0]) or name if found is None else str(found)
+        letters = re.sub(r"[^A-Za-z]", "", name.split("-")[0]) or name
+        return str(self._attributes(name).get("region", letters))
 
     def shape(self, name):
         """Height and width of a tile in pixels, padding included."""
@@ -221,9 +230,8 @@ class Tiles(Mapping):
 
     def check_values(self, inputs):
         """Raise `InputError` for the first tile whose sources are not finite."""
-        for name in self:
-            for source in inputs:
-                check_finite(self.read(name, source), f"{self.path}: tile {name}: {source!r}")
+        for name, source in product(self, inputs):
+            check_finite(self.read(name, source), f"{self.path}: tile {name}: {source!r}")
 
 
 class _LazyArray(BackendArray):

@@ -15,7 +15,7 @@ import h5py
 
 from glavitu.errors import InputError
 from glavitu.files import replacing, reserve
-from glavitu.hdf5 import check_all, check_finite, reading
+from glavitu.hdf5 import check_all, check_finite, open_file, reading
 from glavitu.models import build_model
 
 ROOM = 1 << 20  # bytes, for what a weight file holds beside the weights
@@ -61,7 +61,7 @@ def load_weights(model, path):
 def _opened(path):
     """Open a weight file and refuse what no weight file holds."""
     try:
-        file = h5py.File(path, "r")
+        file = open_file(path)
     except FileNotFoundError:
         raise InputError(f"no weights at {path}; train first, or name another file") from None
     except OSError:
@@ -143,7 +143,7 @@ def read_built(path):
     Raises `InputError` where it says what cannot be.
     """
     try:
-        file = h5py.File(path, "r")
+        file = open_file(path)
     except OSError:
         return None
     with file, reading(path):

@@ -81,6 +81,15 @@ def demo(name, content):
     return make
 
 
+def endless(data):
+    """Say that the free space of the heap of texts takes no bytes: HDF5 would never get past it."""
+    data, place = bytearray(data), data.index(b"GCOL\x01") + 16
+    while int.from_bytes(data[place : place + 2], "little"):
+        place += 16 + (int.from_bytes(data[place + 8 : place + 16], "little") + 7 & ~7)
+    data[place + 8 : place + 16] = bytes(8)
+    return bytes(data)
+
+
 def unlabelled(folder):
     predictions(folder)
     with h5py.File(folder / "predictions" / "mine" / "A-0.nc", "r+") as file:
@@ -102,6 +111,7 @@ CASES = [
     Case("a prediction cut", changed(lambda data: data[:2000]), PREDICTION),
     Case("a prediction of text", changed(lambda data: b"hello"), PREDICTION),
     Case("a prediction of zeros", changed(lambda data: bytes(len(data))), PREDICTION),
+    Case("a heap of texts without end", changed(endless), ("A-0.nc", "heap", "no end")),
     Case(
         "a prediction without map", netcdf(lambda file: file.pop("glacier")), ("A-0.nc", "glacier")
     ),
