@@ -28,6 +28,7 @@ RANGES = {
     "seed": (0, 2**32 - 1),
 }
 DEMO_DATA = ("tile_size", "tiles_per_region", "regions", "seed", "outline_error")
+UNFINISHED = ".demo_data.unfinished"  # in a folder while demo data are made there
 MOST = 1 << 20  # bytes of a file
 _FOLDERS = (Path(__file__).parents[1] / "profiles", Path(__file__).parent / "_profiles")
 

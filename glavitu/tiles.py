@@ -36,7 +36,6 @@ UNLABELLED = 255  # in maps of classes
 LABELS = ("groundtruth", "outlines")  # the paper's name and the successor study's
 SURFACE = "surface"  # codes: `sensors.SURFACES` + 10 * `sensors.SKY`
 UNKNOWN = 255  # in that layer
-UNFINISHED = ".demo_data.unfinished"  # in a folder while demo data are made there
 
 
 def open_tiles(path):
