@@ -14,10 +14,10 @@ import nbformat
 from glavitu import __version__
 from glavitu.errors import InputError
 from glavitu.files import locked, replacing, scratch
-from glavitu.profiles import SCENE_OPTIONS, load_profile
+from glavitu.profiles import SCENE_OPTIONS, UNFINISHED, load_profile
 from glavitu.progress import say
 from glavitu.provenance import fingerprint
-from glavitu.tiles import SPLITS, UNFINISHED, find_split
+from glavitu.tiles import SPLITS, find_split
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 

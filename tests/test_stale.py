@@ -20,8 +20,8 @@ from glavitu.mapping import map_scene
 from glavitu.mapping_settings import OUTPUTS
 from glavitu.outlines import write_outlines
 from glavitu.prediction import predict
+from glavitu.profiles import UNFINISHED
 from glavitu.study import ensure_data, run_study
-from glavitu.tiles import UNFINISHED
 from glavitu.training import train
 
 DEMO = {"tile_size": 32, "tiles_per_region": 3, "regions": ["ALP"]}
