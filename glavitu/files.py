@@ -57,6 +57,7 @@ def replacing(path):
 def scratch(folder):
     """Make an empty folder, and remove it with all in it after the block."""
     shutil.rmtree(folder, ignore_errors=True)
+    folder.unlink(missing_ok=True)  # a file
     folder.mkdir(parents=True)
     try:
         yield folder

@@ -158,8 +158,9 @@ def map_scene(
         recipe = json.loads(json.dumps(recipe))
         with locked(out / "map.json"):
             record = finished(out, recipe, overwrite)
-            if record and given in (None, record.get("reference")):
+            if record:
                 _tidy(out)
+            if record and given in (None, record.get("reference")):
                 return record
             if given:
                 _check_place(scene, inventory)
@@ -181,7 +182,6 @@ def map_scene(
                 if not made:
                     draw(scene, out, inventory)
                 write_json(out / "map.json", record)
-            _tidy(out)
     return record
 
 
@@ -209,6 +209,7 @@ def _make(job, scene, out, record, reference, scheduler):
     draw(scene, out, reference)
     record["provenance"] = provenance()
     write_json(out / "map.json", record)
+    _tidy(out)
     return record
 
 

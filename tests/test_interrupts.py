@@ -27,6 +27,8 @@ def interrupt(arguments, moment, cwd):
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        # also where the tests run in the background, which ignores interrupts
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     if callable(moment):
         while process.poll() is None and not moment():

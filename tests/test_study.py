@@ -190,7 +190,7 @@ def test_a_profile_names_a_scene_of_its_own_and_how_to_read_it(short_study, tmp_
     target = tmp_path / "05.ipynb"
     common = {"profile": str(own), "data": str(data), "out": str(tmp_path / "out")}
     shutil.copytree(out / "weights", tmp_path / "out" / "weights")
-    _execute(NOTEBOOKS / "05_map_a_scene.ipynb", target, common, "key")
+    _execute(NOTEBOOKS / "05_map_a_scene.ipynb", target, common)
     found = json.loads((tmp_path / "out" / "map" / "map.json").read_text())
     recipe = found["recipe"]
     assert recipe["paths"] == {key: str(scene[key]) for key in ("optical", "dem", "sar")}
