@@ -130,7 +130,9 @@ def judge(case, folder):
     if (after := _tree(folder)) != before:
         wrong.append(f"changed {sorted(str(p) for p, _ in after ^ before)}")
     message = shown.strip().removeprefix("error: ")
-    return message.replace(f"{folder}/", "").replace(str(folder), "."), wrong
+    for place in (folder, Path.cwd()):
+        message = message.replace(f"{place}/", "").replace(str(place), ".")
+    return message, wrong
 
 
 def _tree(folder):
