@@ -270,13 +270,13 @@ if __name__ == "__main__":
     home.mkdir(parents=True, exist_ok=True)
     make_demo_scene(home / "scene", size=192)
     chosen = options.only.split(",") if options.only else COMMANDS
-    rows = [try_command(n, home, random.Random(f"{options.seed} {n}")) for n in chosen]
-    table = pd.DataFrame(rows)
-    total = int(np.sum(table["kills"]))
-    (options.out / "kills.md").write_text(
-        to_markdown(table) + f"\n{total} kills, seed {options.seed}.\n"
-    )
-    record = {"seed": options.seed, "rows": rows, "provenance": provenance()}
-    write_json(options.out / "kills.json", record)
+    rows = []
+    for name in chosen:  # what is done is stored, should the rest be cut off
+        rows.append(try_command(name, home, random.Random(f"{options.seed} {name}")))
+        table = pd.DataFrame(rows)
+        total = f"\n{table['kills'].sum()} kills, seed {options.seed}.\n"
+        (options.out / "kills.md").write_text(to_markdown(table) + total, encoding="utf-8")
+        record = {"seed": options.seed, "rows": rows, "provenance": provenance()}
+        write_json(options.out / "kills.json", record)
     shutil.rmtree(home)
     sys.exit(not (table["equal"] == "yes").all())
