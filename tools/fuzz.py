@@ -5,16 +5,18 @@
     python tools/fuzz.py 0 --reader "weight file" --index 7       # one input, in this process
 
 A finding is an input that is answered by anything but success, `InputError` or `OSError`: another
-exception, a crash of the process, memory beyond 4 GiB, or more than 10 seconds. Readers run in a
-process of their own, so that a crash in GDAL or HDF5 is seen. Input `index` of a reader depends on
-the seed alone. It ends with status 1 if anything is found.
+exception, a crash of the process, memory beyond 4 GiB, or more than 10 s of a processor. Readers
+run in a process of their own, so that a crash in GDAL or HDF5 is seen. Input `index` of a reader
+depends on the seed alone. It ends with status 1 if anything is found.
 """
 
 import argparse
+import math
 import multiprocessing
 import os
 import random
 import resource
+import signal
 import sys
 import tempfile
 import time
@@ -33,7 +35,8 @@ from glavitu.files import write_json  # noqa: E402
 from glavitu.provenance import provenance  # noqa: E402
 from glavitu.results import to_markdown  # noqa: E402
 
-SECONDS = 10  # that a reader may take
+SECONDS = 10  # of a processor that a reader may take; others may use the machine, too
+PATIENCE = 120  # seconds after which a reader is taken to wait for ever
 SHOWN = 10  # findings of a reader
 MEMORY = 4 << 30  # bytes of address space that it may add
 TOKENS = [b"", b"\0", b"\xff" * 4, b"\xff" * 8, b"\x7f\xff\xff\xff", b"\xff\xff\xff\x7f", b"nan"]
@@ -182,7 +185,10 @@ def work(reader, seed, index, answers):
     answers.send("ready")
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + MEMORY,) * 2)
+    most = resource.getrlimit(resource.RLIMIT_CPU)[1]
     while True:
+        until = math.ceil(time.process_time()) + SECONDS
+        resource.setrlimit(resource.RLIMIT_CPU, (until, most))
         answers.send(attempt(reader, seed, index))
         index += 1
 
@@ -200,10 +206,12 @@ def fuzz(reader, seed, seconds):
         while spent < seconds:
             started = time.perf_counter()
             try:
-                answer = ours.recv() if ours.poll(SECONDS) else f"more than {SECONDS} s"
+                answer = ours.recv() if ours.poll(PATIENCE) else f"more than {PATIENCE} s"
             except EOFError:
                 process.join()
                 answer = f"ended with {process.exitcode}"
+                if process.exitcode == -signal.SIGXCPU:
+                    answer = f"more than {SECONDS} s of a processor"
             spent += time.perf_counter() - started
             if answer not in ("read", "refused"):
                 findings[index] = answer
@@ -228,7 +236,7 @@ def report(results, seed, out):
     text = (
         f"\n{table['inputs'].sum():,} inputs in {table['seconds'].sum():,} s, seed {seed}: valid "
         "files changed at random in one to eight places. A finding is anything but success or one "
-        f"line: an exception, a crash, more than {SECONDS} s or {MEMORY >> 30} GiB.\n"
+        f"line: another exception, a crash, {MEMORY >> 30} GiB more, {SECONDS} s of a processor.\n"
     )
     out.mkdir(parents=True, exist_ok=True)
     (out / "fuzzing.md").write_text(to_markdown(table) + "".join(found) + text, encoding="utf-8")
