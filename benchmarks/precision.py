@@ -10,6 +10,7 @@ finished are not repeated. Takes an hour on two cores. Writes `runs/benchmarks/p
 
 from pathlib import Path
 
+import click
 import pandas as pd
 
 from benchmarks import OUT, write_table
@@ -36,7 +37,9 @@ def test(architecture, precision, seed, out):
     }
 
 
-def main(seeds=3):
+@click.command()
+@click.argument("seeds", type=click.IntRange(1), default=3)
+def main(seeds):
     from glavitu.profiles import ARCHITECTURES, load_profile
     from glavitu.study import ensure_data
 
@@ -44,7 +47,7 @@ def main(seeds=3):
     ensure_data(profile, Path(profile.data))
     rows = [
         test(architecture, precision, seed, OUT / "precision")
-        for seed in range(int(seeds))
+        for seed in range(seeds)
         for architecture in ARCHITECTURES
         for precision in ("float32", "bfloat16")
     ]
@@ -54,7 +57,7 @@ def main(seeds=3):
     table = table.loc[list(ARCHITECTURES)]
     iou, seconds = table["IoU"], table["seconds"]
     columns = {
-        "seeds": int(seeds),
+        "seeds": seeds,
         "mean IoU, float32": iou["float32"],
         "mean IoU, bfloat16": iou["bfloat16"],
         "difference": iou["bfloat16"] - iou["float32"],
@@ -62,5 +65,5 @@ def main(seeds=3):
     }
     table = pd.DataFrame(columns)
     table.loc["mean"] = table.mean()
-    table["seeds"] = int(seeds)
+    table["seeds"] = seeds
     write_table("precision", table.reset_index(names="network"), rows)

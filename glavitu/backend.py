@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from glavitu.errors import InputError
+from glavitu.profiles import PRECISIONS
 
 
 @contextmanager
@@ -39,6 +40,8 @@ def resolve(precision):
     bfloat16 is faster on GPUs of compute capability 8 or more and, under TensorFlow, on processors
     with AMX or AVX-512 instructions for it.
     """
+    if precision not in PRECISIONS:
+        raise InputError(f"precision is {precision!r}, expected {' or '.join(PRECISIONS)}")
     if precision != "auto":
         return precision
     return "bfloat16" if _UNITS[keras.backend.backend()]() else "float32"

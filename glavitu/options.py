@@ -4,6 +4,8 @@ import math
 
 import click
 
+from glavitu.profiles import PRECISIONS
+
 
 def shared(*names):
     """Return a decorator that adds the options shared by several commands."""
@@ -26,6 +28,11 @@ def shared(*names):
         ),
         "out": click.option(
             "--out", default=".", show_default=True, help="Folder for what comes out."
+        ),
+        "precision": click.option(
+            "--precision",
+            type=click.Choice(PRECISIONS),
+            help="What the network computes in, instead of the profile's.",
         ),
         "seed": click.option("--seed", type=int, help="Instead of the profile's seed."),
     }

@@ -3,6 +3,7 @@ import subprocess
 import sys
 from dataclasses import replace
 
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
@@ -31,6 +32,23 @@ def test_training_leaves_log_weights_and_record(tiny_data, tiny_profile, tmp_pat
         "glavitu.json",
         "glavitu.weights.h5",
     }
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_tiles_without_a_labelled_pixel_are_refused_before_the_work(
+    split, tiny_data, tiny_profile, tmp_path
+):
+    with h5py.File(tiny_data / f"{split}.hdf5", "r+") as file:
+        for tile in list(file):
+            file[tile]["groundtruth"][:] = 0
+            if tile == "SVAL1-0000":
+                file[tile]["groundtruth"][-1, -1, 0] = 1  # a single pixel is enough
+    train("resunet", profile=tiny_profile, data=tiny_data, out=tmp_path / "one")
+    with h5py.File(tiny_data / f"{split}.hdf5", "r+") as file:
+        file["SVAL1-0000/groundtruth"][-1, -1, 0] = 0
+    with pytest.raises(InputError, match=f"{split}.hdf5 has no labelled pixel"):
+        train("resunet", profile=tiny_profile, data=tiny_data, out=tmp_path / "none")
+    assert not (tmp_path / "none").exists()
 
 
 def test_one_headed_networks_log_the_same_names(tiny_data, tiny_profile, tmp_path):
