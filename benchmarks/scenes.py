@@ -99,6 +99,7 @@ def map_everest(real, demo, out):
     paths = {source: real / "everest" / file for source, file in paths.items()}
     weights = out / "weights" / "landsat_like.weights.h5"
     options = {"grid": "rgb", "own_scaling": True, "nodata": {"dem": 0}}  # it declares none
+    options["picture"] = {"rgb": [1, 2, 3]}
     options["reference"] = real / "everest" / "outlines.gpkg"
     return map_scene(weights, paths, out / "maps" / "everest", overwrite=True, **options)
 

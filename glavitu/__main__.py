@@ -124,20 +124,24 @@ def calibrate(name, profile, precision, **options):
 @click.option("--min-area", type=Finite(0), default=0.01, show_default=True, help="km2.")
 @click.option("--smooth", type=Finite(0), default=0.0, help="Of outlines, in metres.")
 @click.option("--date", default="", help="When the scene was seen, such as 2020-08-31.")
+@click.option(
+    "--picture", multiple=True, help="SOURCE=R,G,B, bands that quicklook.png shows, from 1."
+)
 @click.option("--reference", help="Outlines to compare with.")
 @click.option("--scheduler", help="Address of a dask scheduler whose workers predict.")
 @click.option("--overwrite", is_flag=True, help="Replace a map made with other settings.")
-def map_(architecture, weights, optical, dem, sar, source, scenes, nodata, factor, **options):
+def map_(architecture, weights, source, scenes, nodata, factor, picture, **options):
     """Map the glaciers of a scene: rasters in; maps, outlines and confidence out."""
     from glavitu.many_scenes import map_scenes
     from glavitu.mapping import map_scene
     from glavitu.weights import read_built
 
-    named = {"optical": optical, "dem": dem, "sar": sar}
+    named = {name: options.pop(name) for name in ("optical", "dem", "sar")}
     given = [f"{name}={path}" for name, path in named.items() if path is not None]
     paths = pairs([*given, *source], str, "NAME=FILE")
     options["nodata"] = pairs(nodata, float, "SOURCE=NUMBER")
     options["factors"] = pairs(factor, float, "SOURCE=NUMBER")
+    options["picture"] = pairs(picture, _whole_numbers, "SOURCE=R,G,B")
     built = read_built(weights)
     if built and architecture not in (None, built["architecture"]):
         raise InputError(f"{weights} holds {built['architecture']}, not {architecture}")
@@ -157,6 +161,10 @@ def map_(architecture, weights, optical, dem, sar, source, scenes, nodata, facto
     click.echo(f"{found['outlines']} outlines, {found['area_km2']:.2f} km2, in {options['out']}")
     for key, value in found.get("comparison", {}).items():
         click.echo(f"  {key}: {value:.4g}")
+
+
+def _whole_numbers(text):
+    return [int(number) for number in text.split(",")]
 
 
 @cli.command("compile")

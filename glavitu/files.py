@@ -115,6 +115,13 @@ def locked(path):
                 os.close(file)
 
 
+def remove_left_locks(folder):
+    """Remove from a folder, and those in it, the files of locks whose holders were killed."""
+    for lock in Path(folder).rglob(".lock-*"):
+        with suppress(InputError), locked(lock.with_name(lock.name.removeprefix(".lock-"))):
+            pass  # nobody holds it, and whoever held it last removes it
+
+
 def _lock(lock, path):
     try:
         while True:
