@@ -76,6 +76,19 @@ def naming(path):
         raise
 
 
+@contextmanager
+def quietly():
+    """Drop what native code writes to stderr, as libtiff does, block by block, on a full disk."""
+    stderr = os.dup(2)
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+
+
 def _full(error, path):
     """Return the error number of a full disk if that is what an exception comes from, else None."""
     while error is not None:

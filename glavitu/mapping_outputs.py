@@ -8,7 +8,7 @@ from rasterio.windows import Window
 
 from glavitu.agreement import compare_outlines, read_outlines
 from glavitu.calibration import confidence
-from glavitu.files import replacing, reserve
+from glavitu.files import quietly, replacing, reserve
 from glavitu.outlines import trace, valid_extent, write_outlines
 from glavitu.plots import plot_quicklook, stretch
 from glavitu.tiles import UNLABELLED
@@ -83,7 +83,7 @@ def _write_raster(raw, scene, path, convert, dtype, nodata, description):
     profile = {"driver": "GTiff", "count": 1, "dtype": dtype, "nodata": nodata}
     profile |= {"height": height, "width": width, "crs": scene.crs, "transform": scene.transform}
     profile |= {"tiled": True, "blockxsize": 512, "blockysize": 512, "BIGTIFF": "IF_SAFER"}
-    with replacing(path) as part:
+    with replacing(path) as part, quietly():
         plain = part.with_suffix(".plain.tif")
         reserve(plain, height * width * np.dtype(dtype).itemsize)
         with rasterio.open(plain, "w", **profile) as file:
