@@ -5,25 +5,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from glavitu.errors import InputError
+from glavitu.files import quietly
 from glavitu.profiles import PRECISIONS
-
-
-@contextmanager
-def _silence():
-    """Drop what native code writes to stderr: TensorFlow logs before it can be told not to."""
-    stderr = os.dup(2)
-    with open(os.devnull, "wb") as nowhere:
-        os.dup2(nowhere.fileno(), 2)
-    try:
-        yield
-    finally:
-        os.dup2(stderr, 2)
-        os.close(stderr)
-
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 try:
-    with _silence():
+    with quietly():  # TensorFlow logs before it can be told not to
         import keras
         from keras import layers, ops
 except (ImportError, ValueError) as error:

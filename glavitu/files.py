@@ -78,7 +78,7 @@ def naming(path):
 
 @contextmanager
 def quietly():
-    """Drop what native code writes to stderr, as libtiff does, block by block, on a full disk."""
+    """Drop what native code writes to stderr: libtiff a line per block when a disk is full."""
     stderr = os.dup(2)
     with open(os.devnull, "wb") as nowhere:
         os.dup2(nowhere.fileno(), 2)

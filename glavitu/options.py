@@ -17,7 +17,7 @@ def shared(*names):
             help="setr, resunet, transunet, glavitu, deeplabv3plus or segformer.",
         ),
         "name": click.option(
-            "-n", "--name", help="Name of the result; the architecture by default."
+            "-n", "--name", help="Name of the result; by default the network's, or glavitu."
         ),
         "data": click.option("--data", help="Folder of the tile files; the profile's by default."),
         "profile": click.option(
