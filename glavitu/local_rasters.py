@@ -19,6 +19,9 @@ INDIRECT = {"VRT", "DERIVED", "GTI", "STACIT", "STACTA", "HTTP", "WCS", "WMS", "
 INDIRECT |= {"DAAS", "EEDAI", "NGW", "PLMOSAIC"}
 
 
+MOST_BANDS = 1000  # of a raster; a file may declare 65,535 that it does not hold
+
+
 @contextmanager
 def open_local(path):
     """Open a raster of any driver that reads pixels from the file itself."""
@@ -60,6 +63,16 @@ def check_proj():
         raise InputError(
             f"PROJ finds no coordinate systems ({first_line(error)}); unset PROJ_DATA and PROJ_LIB"
         ) from None
+
+
+def check_bands(path, dataset):
+    """Refuse a raster of more bands than any sensor has, or of complex numbers."""
+    if dataset.count > MOST_BANDS:
+        raise InputError(
+            f"{path} declares {dataset.count:,} bands, expected at most {MOST_BANDS:,}"
+        )
+    if any("complex" in dtype for dtype in dataset.dtypes):
+        raise InputError(f"{path} holds complex numbers; convert them, as to backscatter in dB")
 
 
 def check_north_up(path, transform):

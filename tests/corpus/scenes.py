@@ -1,10 +1,12 @@
 """Scenes to map, and outlines to compare with."""
 
+import struct
+
 import geopandas as gpd
 import numpy as np
 import shapely
 
-from .geotiff import VRT, WMS
+from .geotiff import VRT, WMS, declaring
 from .harness import Case
 from .seeds import scene, values_of, write_raster
 
@@ -72,6 +74,16 @@ def outlines(geometry, crs="EPSG:32632"):
         return map_arguments(folder, "--reference", path)
 
     return make
+
+
+def moved(corner, to):
+    """Return what moves the last point of the reference that lies at a corner."""
+
+    def change(data):
+        before, _, after = data.rpartition(struct.pack("<2d", *corner))
+        return before + struct.pack("<2d", *to) + after
+
+    return reference(change)
 
 
 def named(path):
@@ -156,6 +168,11 @@ CASES = [
         ("dem.tif", "2 band", "1"),
     ),
     Case(
+        "65,535 bands of which one is there",
+        content(declaring(65_535)),
+        ("dem.tif", "65,535 bands"),
+    ),
+    Case(
         "no data at all",
         raster(values=np.full((1, 20, 20), np.nan, np.float32)),
         ("'dem'", "no data"),
@@ -223,6 +240,21 @@ CASES = [
     Case("a reference without CRS", outlines(BOX, None), ("no CRS",)),
     Case(
         "a reference elsewhere", outlines(shapely.box(0, 0, 100, 100)), ("no glacier in the scene",)
+    ),
+    Case(
+        "an outline that does not close",
+        moved((500_300, 4_999_600), (0, 0)),
+        (*NO_VECTOR, "broken geometry"),
+    ),
+    Case(
+        "an outline with a corner of NaN",
+        moved((500_060, 4_999_900), (np.nan, 0)),
+        ("glacier 1", "corner", "nan"),
+    ),
+    Case(
+        "an outline with a corner 10^300 m away",
+        moved((500_060, 4_999_900), (1e300, 0)),
+        ("glacier 1", "corner", "1e+300"),
     ),
     Case("an empty outline", outlines(shapely.Polygon()), ("no polygons",)),
 ]
