@@ -78,7 +78,7 @@ def naming(path):
 
 @contextmanager
 def quietly():
-    """Drop what native code writes to stderr, as libtiff does, block by block, on a full disk."""
+    """Drop what native code writes to stderr, such as libtiff's lines about a full disk."""
     stderr = os.dup(2)
     with open(os.devnull, "wb") as nowhere:
         os.dup2(nowhere.fileno(), 2)
@@ -126,6 +126,13 @@ def locked(path):
             if file is not None:
                 lock.unlink(missing_ok=True)
                 os.close(file)
+
+
+def remove_left_locks(folder):
+    """Remove from a folder, and those in it, the files of locks whose holders were killed."""
+    for lock in Path(folder).rglob(".lock-*"):
+        with suppress(InputError), locked(lock.with_name(lock.name.removeprefix(".lock-"))):
+            pass  # nobody holds it, and whoever held it last removes it
 
 
 def _lock(lock, path):

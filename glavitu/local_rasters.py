@@ -85,5 +85,8 @@ def check_north_up(path, transform):
 
 
 def first_line(error):
-    """Return an error in one line."""
-    return " ".join(str(error).split())
+    """Return an error in one line; that of a failed read from where rasterio took it."""
+    line = " ".join(str(error).split())
+    if "previous exception" in line and error.__cause__ is not None:
+        return f"{first_line(error.__cause__)}; was it cut short?"
+    return line

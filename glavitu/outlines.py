@@ -19,7 +19,7 @@ from scipy.sparse.csgraph import connected_components
 from glavitu.areas import geodesic_area
 from glavitu.errors import InputError
 from glavitu.files import replacing
-from glavitu.local_rasters import check_north_up
+from glavitu.local_rasters import check_north_up, first_line
 from glavitu.staircase import cuts_of, on_map, straighten
 from glavitu.staircase import smooth as smoothed
 
@@ -190,7 +190,9 @@ def _read(raster, window, **how):
     try:
         return raster.read(1, window=window, **how)
     except rasterio.errors.RasterioError as error:
-        raise InputError(f"{raster.name} is damaged and cannot be read: {error}") from None
+        raise InputError(
+            f"{raster.name} is damaged and cannot be read: {first_line(error)}"
+        ) from None
 
 
 def _finished_pieces(raster, layer, rows, wanted):

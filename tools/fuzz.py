@@ -252,6 +252,8 @@ def main():
     parser.add_argument("--reader", choices=READERS)
     parser.add_argument("--index", type=int)
     options = parser.parse_args()
+    if options.index is not None and options.reader is None:
+        parser.error("--index needs --reader")
     if options.index is not None:
         print(attempt(options.reader, options.seed, options.index))
         return 0

@@ -268,10 +268,12 @@ if __name__ == "__main__":
         "--only", help="comma-separated names of commands; those whose files they use come first"
     )
     options = parser.parse_args()
+    chosen = options.only.split(",") if options.only else list(COMMANDS)
+    if unknown := [name for name in chosen if name not in COMMANDS]:
+        parser.error(f"unknown command {unknown[0]!r}; known: {', '.join(COMMANDS)}")
     home = options.out.absolute() / "scratch"
     home.mkdir(parents=True, exist_ok=True)
     make_demo_scene(home / "scene", size=192)
-    chosen = options.only.split(",") if options.only else COMMANDS
     rows = []
     for name in chosen:  # what is done is stored, should the rest be cut off
         rows.append(try_command(name, home, random.Random(f"{options.seed} {name}")))

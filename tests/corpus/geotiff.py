@@ -121,7 +121,11 @@ CASES = [
     Case("one byte", content(lambda data: b"I"), NO_GEOTIFF),
     Case("a header alone", content(lambda data: data[:8]), NO_GEOTIFF),
     Case("cut in the directory", content(lambda data: data[:60]), NO_GEOTIFF),
-    Case("cut in the pixels", content(lambda data: data[: len(data) // 2]), ("A-0", "dem_0.tif")),
+    Case(
+        "cut in the pixels",
+        content(lambda data: data[: len(data) // 2]),
+        ("A-0", "dem_0.tif", "was it cut short?"),
+    ),
     Case("wrong magic", content(lambda data: b"XX" + data[2:]), NO_GEOTIFF),
     Case("text", content(lambda data: b"hello\n" * 99), NO_GEOTIFF),
     Case("zeros", content(lambda data: bytes(len(data))), NO_GEOTIFF),

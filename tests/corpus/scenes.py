@@ -139,7 +139,7 @@ CASES = [
     Case("a folder", named("."), ("no raster at",)),
     Case("empty", content(lambda data: b""), NO_RASTER),
     Case("cut in the directory", content(lambda data: data[:60]), NO_RASTER),
-    Case("cut in the pixels", content(lambda data: data[:-1000]), ("dem.tif",)),
+    Case("cut in the pixels", content(lambda data: data[:-1000]), ("dem.tif", "cut short")),
     Case("wrong magic", content(lambda data: b"XX" + data[2:]), NO_RASTER),
     Case("text", content(lambda data: b"hello"), NO_RASTER),
     Case("/vsicurl/", named("/vsicurl/http://localhost/x.tif"), ("/vsicurl/", "local")),
@@ -191,6 +191,17 @@ CASES = [
     Case("a factor of 0", options("--factor", "dem=0"), ("'dem'", "0")),
     Case("a factor of NaN", options("--factor", "dem=nan"), ("'dem'", "nan")),
     Case("an infinite factor", options("--factor", "dem=inf"), ("'dem'", "inf")),
+    Case("a picture in words", options("--picture", "dem=red"), ("dem=red", "SOURCE=R,G,B")),
+    Case("a picture of two bands", options("--picture", "optical=1,2"), ("'optical'", "three")),
+    Case(
+        "a picture of band 3 of 2", options("--picture", "optical=1,2,3"), ("'optical'", "1 to 2")
+    ),
+    Case("a picture of an unknown source", options("--picture", "sar=1,1,1"), ("'sar'", "dem")),
+    Case(
+        "pictures of two sources",
+        options("--picture", "optical=1,1,2", "--picture", "dem=1,1,1"),
+        ("optical and dem", "one source"),
+    ),
     Case("a least area of NaN", options("--min-area", "nan"), ("min-area", "nan")),
     Case("infinite smoothing", options("--smooth", "inf"), ("smooth", "inf")),
     Case("stride 0", options("--stride", 0), ("--stride", "0")),
