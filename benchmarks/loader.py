@@ -16,6 +16,7 @@ import time
 from functools import partial
 from pathlib import Path
 
+import click
 import h5py
 import numpy as np
 import pandas as pd
@@ -113,7 +114,9 @@ def own_memory():
     return int(re.search(r"RssAnon:\s+(\d+)", status)[1]) / 1024
 
 
-def main(rounds=7):
+@click.command()
+@click.argument("rounds", type=click.IntRange(1), default=7)
+def main(rounds):
     with tempfile.TemporaryDirectory() as folder:
         plain = write_file(Path(folder) / "plain.hdf5", 40)
         storage = {"chunks": (128, 128, 2), "compression": "gzip", "shuffle": True}
@@ -129,7 +132,7 @@ def main(rounds=7):
         out = np.empty_like(array)
         limit = "limit: one copy in memory, 1 thread"
         found, memory = {name: [] for name in [*loaders, limit]}, {name: [] for name in loaders}
-        for _ in range(int(rounds)):
+        for _ in range(rounds):
             for name, load in loaders.items():
                 patches, held = rate(load())
                 found[name].append(patches)
