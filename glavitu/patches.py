@@ -174,7 +174,8 @@ class PatchSequence(keras.utils.PyDataset):
         threads=2,
     ):
         super().__init__()
-        self.tiles, self.inputs, self.size, self.batch_size = tiles, list(inputs), size, batch_size
+        self.tiles, self.inputs = tiles.unpacked(), list(inputs)
+        self.size, self.batch_size = size, batch_size
         self.heads, self.random, self.seed, self.epoch = heads, random, seed, epoch
         self.shapes = {name: tiles.shape(name) for name in tiles}
         self.grid = None if random else grid_patches(self.shapes, size)
