@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
+import click
 import h5py
 import numpy as np
 import pandas as pd
@@ -117,7 +118,9 @@ def own_memory():
     return int(re.search(r"RssAnon:\s+(\d+)", status)[1]) / 1024
 
 
-def main(rounds=7):
+@click.command()
+@click.argument("rounds", type=click.IntRange(1), default=7)
+def main(rounds):
     with tempfile.TemporaryDirectory() as folder:
         plain = write_file(Path(folder) / "plain.hdf5", 40)
         storage = {"chunks": (128, 128, 2), "compression": "gzip", "shuffle": True}
@@ -132,7 +135,7 @@ def main(rounds=7):
         limits = {f"limit: one copy in memory, {n} thread{'s' * (n > 1)}": n for n in (1, 2)}
         found = {name: [] for name in [*loaders, *limits]}
         memory = {name: [] for name in loaders}
-        for _ in range(int(rounds)):
+        for _ in range(rounds):
             for name, load in loaders.items():
                 patches, held = rate(load())
                 found[name].append(patches)

@@ -60,10 +60,7 @@ def open_tiles(path):
     """
     if not Path(path).exists():
         raise InputError(f"no tile file at {path}; expected HDF5 with one group per tile")
-    try:
-        file = open_file(path)
-    except OSError:
-        raise InputError(f"{path} is not an HDF5 file (or is cut short)") from None
+    file = open_file(path)
     with reading(path):
         return Tiles(file)
 
