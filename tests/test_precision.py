@@ -7,7 +7,7 @@ from conftest import TINY_SIZES
 
 from glavitu import InputError, build_model, load_model, save_weights
 from glavitu.backend import in_precision, resolve
-from glavitu.layers import BatchNormalization
+from glavitu.layers import BatchNormalization, gelu
 from glavitu.models import NETWORKS
 
 
@@ -42,6 +42,17 @@ def test_batch_normalization_in_bfloat16_is_that_of_keras():
         assert np.allclose(getattr(ours, moving), getattr(stock, moving), rtol=1e-5), moving
     found, expected = ours(image, training=False), stock(image, training=False)
     assert np.allclose(keras.ops.cast(found, "float32"), expected, rtol=0.01, atol=0.01)
+
+
+def test_gelu_in_bfloat16_is_that_of_float32_rounded():
+    image = keras.ops.cast(np.linspace(-6, 6, 999), "bfloat16")
+    expected = keras.activations.gelu(keras.ops.cast(image, "float32"), approximate=False)
+    found = gelu(image)
+    assert keras.backend.standardize_dtype(found.dtype) == "bfloat16"
+    assert np.array_equal(
+        keras.ops.cast(found, "float32"),
+        keras.ops.cast(keras.ops.cast(expected, "bfloat16"), "float32"),
+    )
 
 
 def test_auto_is_bfloat16_where_the_machine_is_fast_at_it(monkeypatch):
