@@ -163,6 +163,17 @@ def test_batches_of_training_go_on_over_epochs_in_whatever_order_they_are_drawn(
     assert np.array_equal(drawn[7][0]["optical"], resumed[4][0]["optical"])
 
 
+def test_how_a_patch_is_augmented_does_not_hang_on_where_it_lies(tiles, monkeypatch):
+    drawn, draw = [], Augmentation.draw
+    monkeypatch.setattr(Augmentation, "draw", lambda *a: drawn.append(draw(*a)) or drawn[-1])
+    training, found = sequence(tiles), set()
+    for index in range(60):
+        drawn.clear()
+        training.make(index)
+        found |= {(i, p.tile, drawn[0].flip_y) for i, p in enumerate(training.plan(index))}
+    assert len(found) == 4 * 3 * 2  # each patch of a batch from each tile, its first flipped or not
+
+
 @pytest.mark.parametrize("random", [True, False])
 def test_batches_drawn_in_order_are_made_once(tiles, monkeypatch, random):
     made, make = [], PatchSequence.make
