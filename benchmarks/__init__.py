@@ -7,6 +7,16 @@ from pathlib import Path
 OUT = Path("runs/benchmarks")
 
 
+def folder_from(variable):
+    """Return the folder that an environment variable names."""
+    from glavitu.errors import InputError
+
+    folder = Path(os.environ.get(variable, ""))
+    if variable not in os.environ or not folder.is_dir():
+        raise InputError(f"{variable} is {os.environ.get(variable)!r}, expected a folder")
+    return folder
+
+
 def machine():
     """Return the processor and the number of its cores that this process may use."""
     info = Path("/proc/cpuinfo")

@@ -2,21 +2,29 @@
 
 import importlib
 import pkgutil
-import sys
+
+import click
 
 import benchmarks
+from glavitu.__main__ import run
 
 
-def main():
-    names = sorted(
-        m.name for m in pkgutil.iter_modules(benchmarks.__path__) if m.name != "__main__"
-    )
-    if len(sys.argv) < 2 or sys.argv[1] not in names:
-        sys.exit(
-            f"usage: python -m benchmarks NAME [ARGUMENT ...], NAME one of: {', '.join(names)}"
-        )
-    importlib.import_module(f"benchmarks.{sys.argv[1]}").main(*sys.argv[2:])
+class Benchmarks(click.Group):
+    """The modules beside this one, each a command."""
+
+    def list_commands(self, ctx):
+        """Return their names."""
+        modules = pkgutil.iter_modules(benchmarks.__path__)
+        return sorted(module.name for module in modules if module.name != "__main__")
+
+    def get_command(self, ctx, name):
+        """Return one of them, None where there is none."""
+        if name not in self.list_commands(ctx):
+            return None
+        module = importlib.import_module(f"benchmarks.{name}")
+        module.main.help = module.__doc__.partition("\n")[0]
+        return module.main
 
 
 if __name__ == "__main__":
-    main()
+    run(Benchmarks(help=benchmarks.__doc__))

@@ -18,6 +18,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import click
 import numpy as np
 import pandas as pd
 import rasterio
@@ -103,10 +104,12 @@ def measure(what, value):
         return {"what": what, "size": value, "seconds": round(seconds, 1), "MiB": round(memory)}
 
 
-def main(*sides):
+@click.command()
+@click.argument("sides", type=click.IntRange(PATCH), nargs=-1)
+def main(sides):
     code = "import json, sys; from benchmarks.growth import measure; "
     code += "print(json.dumps(measure(sys.argv[1], int(sys.argv[2]))))"
-    sizes = {"scene": [int(side) for side in sides] or SIDES, "tiles": TILES, "batch": BATCHES}
+    sizes = {"scene": sides or SIDES, "tiles": TILES, "batch": BATCHES}
     rows = []
     for what, values in sizes.items():
         for value in values:

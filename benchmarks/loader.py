@@ -13,9 +13,11 @@ import itertools
 import re
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
+import click
 import h5py
 import numpy as np
 import pandas as pd
@@ -100,11 +102,14 @@ def rate(batches):
     return BATCHES * BATCH / seconds, memory
 
 
-def copied(array, out):
+def copied(count):
     """Return how many patches a second there would be if each were copied once in memory."""
-    started = time.perf_counter()
-    np.copyto(out, array)
-    return BATCH * array.nbytes / BATCH_BYTES / (time.perf_counter() - started)
+    pairs = [np.ones((2, 1 << 24), np.float32) for _ in range(count)]
+    with ThreadPoolExecutor(count) as threads:
+        started = time.perf_counter()
+        list(threads.map(lambda pair: np.copyto(*pair), pairs))
+        seconds = time.perf_counter() - started
+    return BATCH * sum(pair[0].nbytes for pair in pairs) / BATCH_BYTES / seconds
 
 
 def own_memory():
@@ -113,7 +118,9 @@ def own_memory():
     return int(re.search(r"RssAnon:\s+(\d+)", status)[1]) / 1024
 
 
-def main(rounds=7):
+@click.command()
+@click.argument("rounds", type=click.IntRange(1), default=7)
+def main(rounds):
     with tempfile.TemporaryDirectory() as folder:
         plain = write_file(Path(folder) / "plain.hdf5", 40)
         storage = {"chunks": (128, 128, 2), "compression": "gzip", "shuffle": True}
@@ -125,16 +132,16 @@ def main(rounds=7):
             "compressed, straightforward": partial(straightforward, packed),
             "compressed, glavitu, 2 threads": partial(ours, packed, 2),
         }
-        array = np.ones(1 << 24, np.float32)
-        out = np.empty_like(array)
-        limit = "limit: one copy in memory, 1 thread"
-        found, memory = {name: [] for name in [*loaders, limit]}, {name: [] for name in loaders}
-        for _ in range(int(rounds)):
+        limits = {f"limit: one copy in memory, {n} thread{'s' * (n > 1)}": n for n in (1, 2)}
+        found = {name: [] for name in [*loaders, *limits]}
+        memory = {name: [] for name in loaders}
+        for _ in range(rounds):
             for name, load in loaders.items():
                 patches, held = rate(load())
                 found[name].append(patches)
                 memory[name].append(held)
-            found[limit].append(copied(array, out))
+            for name, threads in limits.items():
+                found[name].append(copied(threads))
     rows = []
     for name, rates in found.items():
         kind = "compressed, " if name.startswith("compressed") else ""

@@ -14,10 +14,11 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+import click
 import numpy as np
 import pandas as pd
 
-from benchmarks import write_table
+from benchmarks import folder_from, write_table
 
 # What the builders in the manifest say in words, as overrides of the published sizes.
 SIZES = {
@@ -68,9 +69,9 @@ def differences_under(backend, reference):
     return json.loads(done.stdout.splitlines()[-1])
 
 
+@click.command()
 def main():
-    """Measure, print and write the table."""
-    reference = os.environ["GLAVITU_REFERENCE"]
+    reference = folder_from("GLAVITU_REFERENCE")
     found = {backend: differences_under(backend, reference) for backend in installed_backends()}
     rows = [
         {"network": case, "head": head} | {b: f"{found[b][case][head]:.1e}" for b in found}

@@ -1,4 +1,4 @@
-"""What computing in bfloat16 costs in IoU and saves in time, on the demo data.
+"""What computing in bfloat16 costs in IoU, on the demo data.
 
     python -m benchmarks precision [SEEDS]
 
@@ -10,13 +10,14 @@ finished are not repeated. Takes an hour on two cores. Writes `runs/benchmarks/p
 
 from pathlib import Path
 
+import click
 import pandas as pd
 
 from benchmarks import OUT, write_table
 
 
 def test(architecture, precision, seed, out):
-    """Train and test once; return IoU and seconds."""
+    """Train and test once; return the mean IoU over regions."""
     from glavitu.evaluation import evaluate, summarise
     from glavitu.prediction import predict
     from glavitu.profiles import load_profile
@@ -24,19 +25,19 @@ def test(architecture, precision, seed, out):
 
     profile = load_profile("demo").with_changes(precision=precision, seed=seed)
     name = f"{architecture}-{precision}-{seed}"
-    log = train(architecture, profile=profile, out=out, name=name)
+    train(architecture, profile=profile, out=out, name=name)
     predict(name=name, profile=profile, out=out)
-    # the first epoch also compiles
     return {
         "network": architecture,
         "precision": precision,
         "seed": seed,
         "IoU": summarise(evaluate(name, out=out))["mean"],
-        "seconds": float(log["seconds"][1:].median()),
     }
 
 
-def main(seeds=3):
+@click.command()
+@click.argument("seeds", type=click.IntRange(1), default=3)
+def main(seeds):
     from glavitu.profiles import ARCHITECTURES, load_profile
     from glavitu.study import ensure_data
 
@@ -44,23 +45,25 @@ def main(seeds=3):
     ensure_data(profile, Path(profile.data))
     rows = [
         test(architecture, precision, seed, OUT / "precision")
-        for seed in range(int(seeds))
+        for seed in range(seeds)
         for architecture in ARCHITECTURES
         for precision in ("float32", "bfloat16")
     ]
-    table = pd.DataFrame(rows).pivot_table(
-        index="network", columns="precision", values=["IoU", "seconds"], aggfunc="mean"
-    )
-    table = table.loc[list(ARCHITECTURES)]
-    iou, seconds = table["IoU"], table["seconds"]
-    columns = {
-        "seeds": int(seeds),
-        "mean IoU, float32": iou["float32"],
-        "mean IoU, bfloat16": iou["bfloat16"],
-        "difference": iou["bfloat16"] - iou["float32"],
-        "epoch, times faster": seconds["float32"] / seconds["bfloat16"],
-    }
-    table = pd.DataFrame(columns)
+    found = pd.DataFrame(rows).pivot(index=["network", "seed"], columns="precision", values="IoU")
+    found["difference"] = found["bfloat16"] - found["float32"]
+    networks = found.groupby("network")
+    means, differences = networks.mean(), networks["difference"]
+    table = pd.DataFrame(
+        {
+            "mean IoU, float32": means["float32"],
+            "mean IoU, bfloat16": means["bfloat16"],
+            "difference": means["difference"],
+            "least of a seed": differences.min(),
+            "largest": differences.max(),
+        }
+    ).loc[list(ARCHITECTURES)]
     table.loc["mean"] = table.mean()
-    table["seeds"] = int(seeds)
+    over_networks = found.groupby("seed")["difference"].mean()
+    table.loc["mean", ["least of a seed", "largest"]] = over_networks.min(), over_networks.max()
+    table.insert(0, "seeds", seeds)
     write_table("precision", table.reset_index(names="network"), rows)

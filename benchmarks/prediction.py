@@ -11,6 +11,7 @@ over regions of the IoU on TEST_FILE. Writes `runs/benchmarks/prediction.json` a
 import time
 from pathlib import Path
 
+import click
 import numpy as np
 import pandas as pd
 
@@ -80,8 +81,14 @@ def scores(weights, test):
     return rows
 
 
-def main(weights=None, test=None, rounds=3):
-    taken = timings(int(rounds))
+@click.command()
+@click.argument("weights", type=click.Path(exists=True, file_okay=False), required=False)
+@click.argument("test", type=click.Path(exists=True, dir_okay=False), required=False)
+@click.argument("rounds", type=click.IntRange(1), default=3)
+def main(weights, test, rounds):
+    if weights and not test:
+        raise click.UsageError(f"{weights} alone; expected a tile file to test on beside it")
+    taken = timings(rounds)
     rows = scores(weights, test) if weights else []
     exact = {
         r["network"]: r["IoU"] for r in rows if (r["stride"], r["precision"]) == list(taken)[1]

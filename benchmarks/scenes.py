@@ -9,15 +9,14 @@ the DEM have them there. Writes `runs/benchmarks/scenes.json`, `scenes.md`,
 pictures of two scenes, and the maps.
 """
 
-import os
 import shutil
-import sys
 from pathlib import Path
 
+import click
 import pandas as pd
 import rasterio
 
-from benchmarks import write_table
+from benchmarks import folder_from, write_table
 
 COMPARED = {
     "iou": "IoU",
@@ -27,6 +26,7 @@ COMPARED = {
 }
 REFLECTANCE = {"optical": 1e-4}  # of Sentinel-2 digital numbers
 SCENES = {"no_glacier": ("282D", "38D", "637U"), "vinciguerra": ("2019", "2021", "2022")}
+FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 PICTURED = "vinciguerra", "2019"
 
 
@@ -99,20 +99,18 @@ def map_everest(real, demo, out):
     paths = {source: real / "everest" / file for source, file in paths.items()}
     weights = out / "weights" / "landsat_like.weights.h5"
     options = {"grid": "rgb", "own_scaling": True, "nodata": {"dem": 0}}  # it declares none
+    options["picture"] = {"rgb": [1, 2, 3]}
     options["reference"] = real / "everest" / "outlines.gpkg"
     return map_scene(weights, paths, out / "maps" / "everest", overwrite=True, **options)
 
 
-def main(run="runs/extended", demo="data/demo"):
+@click.command()
+@click.argument("run", type=FOLDER, default="runs/extended")
+@click.argument("demo", type=FOLDER, default="data/demo")
+def main(run, demo):
     from glavitu import map_scene
 
-    if "GLAVITU_REAL_DATA" not in os.environ:
-        sys.exit("GLAVITU_REAL_DATA does not name the folder of the real scenes")
-    real, run, out = (
-        Path(os.environ["GLAVITU_REAL_DATA"]) / "scenes",
-        Path(run),
-        Path("runs/benchmarks"),
-    )
+    real, out = folder_from("GLAVITU_REAL_DATA") / "scenes", Path("runs/benchmarks")
     rows, pictures = [], {}
     for kind, names in SCENES.items():
         for name in names:
@@ -137,7 +135,7 @@ def main(run="runs/extended", demo="data/demo"):
                     pictures["scene_vinciguerra"] = keep_picture(
                         found, folder, "scene_vinciguerra", what
                     )
-    everest = map_everest(real, Path(demo), out)
+    everest = map_everest(real, demo, out)
     folder = out / "maps" / "everest"
     network = "resunet on red, green, blue, NIR and DEM"
     rows.append({"scene": "everest", "network": network} | figures(everest, folder))

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 
+import click
 import numpy as np
 import pandas as pd
 
@@ -23,9 +24,11 @@ COMMANDS = {
 }
 
 
-def main(rounds=5):
+@click.command()
+@click.argument("rounds", type=click.IntRange(1), default=5)
+def main(rounds):
     found = {name: [] for name in COMMANDS}
-    for _ in range(int(rounds)):
+    for _ in range(rounds):
         for name, arguments in COMMANDS.items():
             started = time.perf_counter()
             subprocess.run([sys.executable, *arguments], check=True, capture_output=True)

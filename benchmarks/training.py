@@ -16,6 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import click
 import numpy as np
 import pandas as pd
 
@@ -104,7 +105,9 @@ def measure(architecture, precision, steps, folder):
     }
 
 
-def main(steps=5):
+@click.command()
+@click.argument("steps", type=click.IntRange(1), default=5)
+def main(steps):
     from glavitu.profiles import ARCHITECTURES
 
     code = "import json, sys; from benchmarks.training import measure; "

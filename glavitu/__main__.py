@@ -21,18 +21,18 @@ def cli():
 
 
 @cli.command()
-@shared("model", "name", "data", "profile", "out", "seed")
+@shared("model", "name", "data", "profile", "out", "seed", "precision")
 @click.option("--devices", type=click.IntRange(1), help="GPUs that share each batch.")
 @click.option("--sources", help="Comma-separated, such as optical,dem; the profile's by default.")
 @click.option("--overwrite", is_flag=True, help="Replace a result made with other settings.")
-def train(architecture, name, profile, sources, devices, **options):
+def train(architecture, name, profile, sources, devices, precision, **options):
     """Train a network; goes on where a training was cut off."""
     from glavitu.profiles import load_profile
     from glavitu.training import train
 
     architecture = "glavitu" if architecture is None else architecture
     profile = load_profile(profile).with_changes(
-        sources=sources.split(",") if sources else None, devices=devices
+        sources=sources.split(",") if sources else None, devices=devices, precision=precision
     )
     log = train(architecture, name=name, profile=profile, **options)
     best = log["val_output_iou_1"].max()
@@ -40,13 +40,15 @@ def train(architecture, name, profile, sources, devices, **options):
 
 
 @cli.command()
-@shared("model", "name", "data", "profile", "out", "seed")
+@shared("model", "name", "data", "profile", "out", "seed", "precision")
 @click.option("--weights", help="A weight file to use, such as a published one.")
-def predict(architecture, name, seed, **options):
+def predict(architecture, name, profile, seed, precision, **options):
     """Predict the test tiles, one NetCDF file each. Nothing is random: a seed changes nothing."""
     from glavitu.prediction import predict
+    from glavitu.profiles import load_profile
 
-    files = predict(architecture, name=name, **options)
+    profile = load_profile(profile).with_changes(precision=precision)
+    files = predict(architecture, name=name, profile=profile, **options)
     click.echo(f"{len(files)} tiles in {files[0].parent}")
 
 
@@ -70,12 +72,14 @@ def evaluate(architecture, name, data, profile, out, seed):
 
 
 @cli.command()
-@shared("name", "data", "profile", "out")
-def calibrate(name, **options):
+@shared("name", "data", "profile", "out", "precision")
+def calibrate(name, profile, precision, **options):
     """Fit the confidence of a training to the validation tiles; `map` uses it."""
     from glavitu.calibration import calibrate
+    from glavitu.profiles import load_profile
 
-    found = calibrate(name or "glavitu", **options)
+    profile = load_profile(profile).with_changes(precision=precision)
+    found = calibrate(name or "glavitu", profile=profile, **options)
     click.echo(
         f"temperature {found['temperature']:.3f}; expected calibration error "
         f"{found['ece_before']:.4f} before, {found['ece_after']:.4f} after"
@@ -120,20 +124,24 @@ def calibrate(name, **options):
 @click.option("--min-area", type=Finite(0), default=0.01, show_default=True, help="km2.")
 @click.option("--smooth", type=Finite(0), default=0.0, help="Of outlines, in metres.")
 @click.option("--date", default="", help="When the scene was seen, such as 2020-08-31.")
+@click.option(
+    "--picture", multiple=True, help="SOURCE=R,G,B, bands that quicklook.png shows, from 1."
+)
 @click.option("--reference", help="Outlines to compare with.")
 @click.option("--scheduler", help="Address of a dask scheduler whose workers predict.")
 @click.option("--overwrite", is_flag=True, help="Replace a map made with other settings.")
-def map_(architecture, weights, optical, dem, sar, source, scenes, nodata, factor, **options):
+def map_(architecture, weights, source, scenes, nodata, factor, picture, **options):
     """Map the glaciers of a scene: rasters in; maps, outlines and confidence out."""
     from glavitu.many_scenes import map_scenes
     from glavitu.mapping import map_scene
     from glavitu.weights import read_built
 
-    named = {"optical": optical, "dem": dem, "sar": sar}
+    named = {name: options.pop(name) for name in ("optical", "dem", "sar")}
     given = [f"{name}={path}" for name, path in named.items() if path is not None]
     paths = pairs([*given, *source], str, "NAME=FILE")
     options["nodata"] = pairs(nodata, float, "SOURCE=NUMBER")
     options["factors"] = pairs(factor, float, "SOURCE=NUMBER")
+    options["picture"] = pairs(picture, _whole_numbers, "SOURCE=R,G,B")
     built = read_built(weights)
     if built and architecture not in (None, built["architecture"]):
         raise InputError(f"{weights} holds {built['architecture']}, not {architecture}")
@@ -153,6 +161,10 @@ def map_(architecture, weights, optical, dem, sar, source, scenes, nodata, facto
     click.echo(f"{found['outlines']} outlines, {found['area_km2']:.2f} km2, in {options['out']}")
     for key, value in found.get("comparison", {}).items():
         click.echo(f"  {key}: {value:.4g}")
+
+
+def _whole_numbers(text):
+    return [int(number) for number in text.split(",")]
 
 
 @cli.command("compile")
@@ -224,7 +236,12 @@ def study(profile, **options):
 
 
 def main():
-    """Run the command line: wrong input gives one line and status 2, an interrupt 130."""
+    """Run the command line."""
+    run(cli, interrupted="interrupted; the same command goes on from here")
+
+
+def run(command, *, interrupted="interrupted"):
+    """Run a click command: wrong input gives one line and status 2, an interrupt 130."""
     interrupts = []
 
     def interrupt(number, frame):
@@ -236,12 +253,12 @@ def main():
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # what NaN leads to is said in words
-            status = cli.main(standalone_mode=False)
+            status = command.main(standalone_mode=False)
         sys.exit(status)
     except (Exception, KeyboardInterrupt) as error:
         # libraries that are being imported make something else of an interrupt
         if interrupts or isinstance(error, click.Abort | KeyboardInterrupt):
-            _stop("interrupted; the same command goes on from here", 130)
+            _stop(interrupted, 130)
         _stop(*_explain(error))
     finally:
         if signal.getsignal(signal.SIGINT) is interrupt:

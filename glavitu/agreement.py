@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import shapely
 from pyproj import Transformer
+from shapely.errors import GEOSException
 
 from glavitu.areas import project
 from glavitu.boundaries import distances_between, edges_of, lengths_of, tree_of
@@ -15,6 +16,7 @@ from glavitu.errors import InputError
 NAMES = ("RGIId", "rgi_id", "glac_id", "id", "Name")  # columns that tell glaciers apart
 SAME = 1e-3  # metres within which two boundaries are one
 HAIRLINE = 0.1  # metres; gaps as thin as this are where two boundaries were meant to coincide
+FARTHEST = 1e9  # coordinates beyond are no place in any CRS
 FOUND = 0.5  # share of a glacier's area from which it counts as mapped
 # How files of outlines begin: GeoPackage, Shapefile, GeoJSON, FlatGeobuf. Formats that refer to
 # other files or servers are not opened.
@@ -60,6 +62,8 @@ def read_outlines(path):
     except RuntimeError as error:  # of which all errors of pyogrio are made
         reason = " ".join(str(error).split())
         raise InputError(f"{path} is not a vector file GDAL can read: {reason}") from None
+    except GEOSException as error:
+        raise InputError(f"{path} has a broken geometry: {error}; mend it in a GIS") from None
 
 
 def compare_outlines(mapped, reference, *, within=None, step=10.0):
@@ -154,6 +158,14 @@ def _checked(mapped, reference):
     glaciers = glaciers[glaciers.geom_type.isin(["Polygon", "MultiPolygon"]) & ~glaciers.is_empty]
     if glaciers.empty:
         raise InputError("the reference has no polygons; expected outlines of glaciers")
+    points, index = shapely.get_coordinates(glaciers.geometry, return_index=True)
+    wrong = ~(np.abs(points) <= FARTHEST).all(axis=1)
+    if wrong.any():
+        name = glaciers["glacier"].iloc[index[wrong.argmax()]]
+        raise InputError(
+            f"the outline of glacier {name} in the reference has a corner at "
+            f"{tuple(points[wrong.argmax()].tolist())}, which is no place; mend it in a GIS"
+        )
     return glaciers
 
 

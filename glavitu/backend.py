@@ -5,24 +5,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from glavitu.errors import InputError
-
-
-@contextmanager
-def _silence():
-    """Drop what native code writes to stderr: TensorFlow logs before it can be told not to."""
-    stderr = os.dup(2)
-    with open(os.devnull, "wb") as nowhere:
-        os.dup2(nowhere.fileno(), 2)
-    try:
-        yield
-    finally:
-        os.dup2(stderr, 2)
-        os.close(stderr)
-
+from glavitu.files import quietly
+from glavitu.profiles import PRECISIONS
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 try:
-    with _silence():
+    with quietly():  # TensorFlow logs before it can be told not to
         import keras
         from keras import layers, ops
 except (ImportError, ValueError) as error:
@@ -39,6 +27,8 @@ def resolve(precision):
     bfloat16 is faster on GPUs of compute capability 8 or more and, under TensorFlow, on processors
     with AMX or AVX-512 instructions for it.
     """
+    if precision not in PRECISIONS:
+        raise InputError(f"precision is {precision!r}, expected {' or '.join(PRECISIONS)}")
     if precision != "auto":
         return precision
     return "bfloat16" if _UNITS[keras.backend.backend()]() else "float32"

@@ -26,6 +26,7 @@ from glavitu.tiles import SPLITS
 
 # Layer -> names of its bands.
 NAMES = BANDS | {"groundtruth": ("glacier",), "surface": ("surface",)}
+WRITTEN = "2023-07-16T00:00:00Z"  # what the outlines of a scene state as the time of writing
 
 
 def make_demo_data(
@@ -135,7 +136,8 @@ def make_demo_scene(directory, region="ALP", *, size=512, seed=1):
     """Make the rasters of one demo scene as a user may have them, and its true outlines.
 
     Writes ``optical.tif`` and ``sar.tif`` of 30 m, ``dem.tif`` of elevation alone and of 60 m, and
-    ``outlines.gpkg``. Another seed than the tiles' gives another world than theirs.
+    ``outlines.gpkg``. Another seed than the tiles' gives another world than theirs; the same
+    arguments always give the same files.
 
     Returns
     -------
@@ -159,7 +161,7 @@ def make_demo_scene(directory, region="ALP", *, size=512, seed=1):
     directory = Path(directory)
     for name, (values, place) in rasters.items():
         write_raster(directory / f"{name}.tif", to_dataarray(values.transpose(2, 0, 1), place, crs))
-    write_outlines(trace(directory / "truth.tif"), directory / "outlines.gpkg")
+    write_outlines(trace(directory / "truth.tif"), directory / "outlines.gpkg", written=WRITTEN)
     paths = {name: directory / f"{name}.tif" for name in BANDS}
     return paths | {"reference": directory / "outlines.gpkg"}
 

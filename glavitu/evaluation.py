@@ -170,10 +170,11 @@ def summarise(scores):
 
 def read_prediction(path):
     """Read a prediction written by `predict` into memory."""
-    with reading(f"{path}, which predict makes anew,"), open_file(path) as file:
+    where = f"{path}, which predict makes anew,"
+    with open_file(path, hint="; predict makes it anew") as file, reading(where):
         check_all(file)
     with (
-        reading(f"{path}, which predict makes anew,"),
+        reading(where),
         xr.open_dataset(path, engine="h5netcdf", mask_and_scale=False) as prediction,
     ):
         missing = {"glacier", "probability"} - set(prediction)

@@ -76,6 +76,19 @@ def naming(path):
         raise
 
 
+@contextmanager
+def quietly():
+    """Drop what native code writes to stderr, such as libtiff's lines about a full disk."""
+    stderr = os.dup(2)
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+
+
 def _full(error, path):
     """Return the error number of a full disk if that is what an exception comes from, else None."""
     while error is not None:
@@ -115,6 +128,13 @@ def locked(path):
                 os.close(file)
 
 
+def remove_left_locks(folder):
+    """Remove from a folder, and those in it, the files of locks whose holders were killed."""
+    for lock in Path(folder).rglob(".lock-*"):
+        with suppress(InputError), locked(lock.with_name(lock.name.removeprefix(".lock-"))):
+            pass  # nobody holds it, and whoever held it last removes it
+
+
 def _lock(lock, path):
     try:
         while True:
@@ -152,13 +172,18 @@ def write_json(path, content):
 
 
 def read_text(path, *, most=MOST):
-    """Read a text of at most so many bytes; `InputError` where it is larger or not UTF-8."""
+    """Read a text of at most so many bytes; `InputError` where it is larger or no UTF-8 text."""
     if Path(path).stat().st_size > most:
         raise InputError(f"{path} is too large: more than {most:,} bytes")
     try:
-        return Path(path).read_text(encoding="utf-8-sig")
+        text = Path(path).read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not UTF-8 text: {error}") from None
+    before, zero, _ = text.partition("\0")
+    if zero:  # some libraries stop there, some refuse it, HDF5 cannot store it
+        line = before.count("\n") + 1
+        raise InputError(f"{path} has a zero byte in line {line}; write it anew as plain text")
+    return text
 
 
 def read_json(path, *keys):

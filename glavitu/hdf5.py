@@ -18,12 +18,22 @@ SCANNED = 1 << 28  # bytes of a file up to which its heaps are looked at
 RARE = (AttributeError, SystemError)  # of h5py, where HDF5 fails while it visits
 
 
-def open_file(path):
+def open_file(path, kind="file", hint=""):
     """Open a file to read, after looking at its heaps of texts, over which HDF5 could hang.
 
     HDF5 (1.14) steps from one text to the next by their sizes: with a step of 0 it never ends.
+    What is wrong with a file that is no HDF5 is told with its kind, and a hint how to mend it.
     """
-    file = h5py.File(path, "r")
+    try:
+        with open(path, "rb"):  # tells what is missing or may not be read by its name
+            file = h5py.File(path, "r")
+    except (FileNotFoundError, PermissionError):
+        raise
+    except OSError:
+        found = f"not an HDF5 {kind}"
+        if h5py.is_hdf5(path):  # it begins as one
+            found = f"cut short or damaged, {found} that can be read"
+        raise InputError(f"{path} is {found}{hint}") from None
     if Path(path).stat().st_size <= SCANNED:
         with open(path, "rb") as raw, mmap(raw.fileno(), 0, access=ACCESS_READ) as data:
             if any(_is_endless(data, heap.start()) for heap in re.finditer(rb"GCOL\x01", data)):
@@ -51,7 +61,7 @@ def reading(where):
     """Turn what h5py raises over a damaged file into `InputError` in one line."""
     try:
         yield
-    except InputError:
+    except (InputError, PermissionError):
         raise
     except (OSError, RuntimeError, LookupError, TypeError, ValueError, *RARE) as error:
         reason = " ".join(str(error).split())

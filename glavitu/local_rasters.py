@@ -19,6 +19,9 @@ INDIRECT = {"VRT", "DERIVED", "GTI", "STACIT", "STACTA", "HTTP", "WCS", "WMS", "
 INDIRECT |= {"DAAS", "EEDAI", "NGW", "PLMOSAIC"}
 
 
+MOST_BANDS = 1000  # of a raster; a file may declare 65,535 that it does not hold
+
+
 @contextmanager
 def open_local(path):
     """Open a raster of any driver that reads pixels from the file itself."""
@@ -62,6 +65,16 @@ def check_proj():
         ) from None
 
 
+def check_bands(path, dataset):
+    """Refuse a raster of more bands than any sensor has, or of complex numbers."""
+    if dataset.count > MOST_BANDS:
+        raise InputError(
+            f"{path} declares {dataset.count:,} bands, expected at most {MOST_BANDS:,}"
+        )
+    if any("complex" in dtype for dtype in dataset.dtypes):
+        raise InputError(f"{path} holds complex numbers; convert them, as to backscatter in dB")
+
+
 def check_north_up(path, transform):
     """Refuse a raster whose rows do not run from west to east, the northernmost first."""
     straight = transform.a > 0 > transform.e and not transform.b and not transform.d
@@ -72,5 +85,8 @@ def check_north_up(path, transform):
 
 
 def first_line(error):
-    """Return an error in one line."""
-    return " ".join(str(error).split())
+    """Return an error in one line; that of a failed read from where rasterio took it."""
+    line = " ".join(str(error).split())
+    if "previous exception" in line and error.__cause__ is not None:
+        return f"{first_line(error.__cause__)}; was it cut short?"
+    return line

@@ -7,7 +7,7 @@ import pandas as pd
 from glavitu.errors import InputError
 from glavitu.files import replacing
 from glavitu.mapping import connected, map_scene
-from glavitu.mapping_settings import check_stride, read_trained
+from glavitu.mapping_settings import check_picture, check_stride, read_trained
 from glavitu.progress import say
 from glavitu.tables import inside, read_table
 from glavitu.units import in_units
@@ -51,6 +51,7 @@ def map_scenes(weights, csv, out, *, scheduler=None, **options):
     built, scaling = read_trained(Path(weights))
     inputs = list(built["inputs"])
     check_stride(options.get("stride"), built["patch_size"])
+    check_picture(options.get("picture"), built["inputs"])
     in_units(scaling, options.get("factors") or {})
     table = _read(csv, inputs)
     _check_summary(csv, out)

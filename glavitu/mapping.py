@@ -28,6 +28,7 @@ from glavitu.mapping_outputs import compare, draw, write_maps
 from glavitu.mapping_settings import (
     check_date,
     check_outputs,
+    check_picture,
     check_stride,
     finished,
     read_trained,
@@ -56,6 +57,7 @@ def map_scene(
     min_area=0.01,
     smooth=0.0,
     date="",
+    picture=None,
     reference=None,
     scheduler=None,
     overwrite=False,
@@ -100,6 +102,9 @@ def map_scene(
         How far the pixels' corners may be cut from outlines, in metres.
     date : str
         When the scene was seen, for the outlines: YYYY, YYYY-MM or YYYY-MM-DD.
+    picture : dict of str to list of int, optional
+        Source -> its bands, from 1, that ``quicklook.png`` shows as red, green and blue; by default
+        those of ``optical`` that make the usual false colours, if it begins with blue, green, red.
     reference : str or Path, optional
         Outlines to compare the map with; a map that is there already is compared as it is.
     scheduler : str or distributed.Client, optional
@@ -140,6 +145,7 @@ def map_scene(
         "own_scaling": own_scaling,
         "scaling": trained,
         "temperature": read_calibration(weights),
+        "picture": check_picture(picture, built["inputs"]),
         "outlines": {"min_area": min_area, "smooth": smooth, "date": check_date(date)},
     }
     scaling = units.in_units(trained, recipe["factors"])
@@ -180,7 +186,7 @@ def map_scene(
             if given:
                 record |= {"comparison": compare(out, inventory), "reference": given}
                 if not made:
-                    draw(scene, out, inventory)
+                    draw(scene, out, inventory, recipe["picture"])
                 write_json(out / "map.json", record)
     return record
 
@@ -206,7 +212,7 @@ def _make(job, scene, out, record, reference, scheduler):
     record["prediction_seconds"] = round(time.perf_counter() - started, 1)
     record |= write_maps(raw, scene, out, record)
     record["remarks"] += units.mostly_empty(record["share_with_data"])
-    draw(scene, out, reference)
+    draw(scene, out, reference, record["recipe"]["picture"])
     record["provenance"] = provenance()
     write_json(out / "map.json", record)
     _tidy(out)

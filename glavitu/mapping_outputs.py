@@ -8,7 +8,7 @@ from rasterio.windows import Window
 
 from glavitu.agreement import compare_outlines, read_outlines
 from glavitu.calibration import confidence
-from glavitu.files import replacing, reserve
+from glavitu.files import quietly, replacing, reserve
 from glavitu.outlines import trace, valid_extent, write_outlines
 from glavitu.plots import plot_quicklook, stretch
 from glavitu.tiles import UNLABELLED
@@ -83,7 +83,7 @@ def _write_raster(raw, scene, path, convert, dtype, nodata, description):
     profile = {"driver": "GTiff", "count": 1, "dtype": dtype, "nodata": nodata}
     profile |= {"height": height, "width": width, "crs": scene.crs, "transform": scene.transform}
     profile |= {"tiled": True, "blockxsize": 512, "blockysize": 512, "BIGTIFF": "IF_SAFER"}
-    with replacing(path) as part:
+    with replacing(path) as part, quietly():
         plain = part.with_suffix(".plain.tif")
         reserve(plain, height * width * np.dtype(dtype).itemsize)
         with rasterio.open(plain, "w", **profile) as file:
@@ -107,12 +107,17 @@ def _read_all(path):
             file.read(1, window=window)
 
 
-def draw(scene, out, reference):
-    """Draw the quick look: every few rows and columns of a large scene, outlines to match."""
+def draw(scene, out, reference, picture=None):
+    """Draw the quick look: every few rows and columns of a large scene, outlines to match.
+
+    `picture` is as of `map_scene`.
+    """
     outlines = read_outlines(out / "outlines.gpkg")
     step = -(-max(scene.shape) // PICTURE)
     height, width = scene.shape
-    source = "optical" if "optical" in scene.sources else max(scene.sources, key=scene.sources.get)
+    usual = "optical" if "optical" in scene.sources else max(scene.sources, key=scene.sources.get)
+    ((source, bands),) = (picture or {usual: None}).items()
+    title = f"bands {', '.join(map(str, bands))} of {source}" if bands else "false colour"
     strip = max(1, ROWS // step) * step
     rows = [
         scene.read(row, 0, min(strip, height - row), width, [source])[source][::step, ::step].copy()
@@ -126,7 +131,8 @@ def draw(scene, out, reference):
         reference = reference.to_crs(outlines.crs)
     extent = left, right, bottom, top
     outlines = outlines.set_geometry(outlines.simplify(step * scene.transform.a / 2))
-    axes = plot_quicklook(stretch(image), probability, outlines, reference, extent)
+    image = stretch(image, bands)
+    axes = plot_quicklook(image, probability, outlines, reference, extent, title=title)
     with replacing(out / "quicklook.png") as part:
         axes[0].figure.savefig(part, dpi=110, format="png")
     plt.close(axes[0].figure)

@@ -41,6 +41,25 @@ def check_stride(stride, size):
     return stride
 
 
+def check_picture(picture, inputs):
+    """Return which bands of which source to draw, None for the usual ones."""
+    if not picture:
+        return None
+    for source, bands in picture.items():
+        if source not in inputs:
+            raise InputError(f"picture of {source!r}, expected one of {', '.join(inputs)}")
+        bands = list(bands) if isinstance(bands, list | tuple) else [bands]
+        known = [isinstance(band, int) and 1 <= band <= inputs[source] for band in bands]
+        if len(known) != 3 or not all(known):
+            raise InputError(
+                f"picture of {source!r} has the bands {', '.join(map(str, bands))}, expected "
+                f"three of 1 to {inputs[source]}, for red, green and blue"
+            )
+    if len(picture) > 1:
+        raise InputError(f"pictures of {' and '.join(picture)}, expected one source")
+    return {source: list(bands) for source, bands in picture.items()}
+
+
 def check_date(date):
     """Refuse what is no date, such as the 30th of February; empty is unknown."""
     date = str(date)

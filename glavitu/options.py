@@ -4,6 +4,8 @@ import math
 
 import click
 
+from glavitu.profiles import PRECISIONS
+
 
 def shared(*names):
     """Return a decorator that adds the options shared by several commands."""
@@ -15,7 +17,7 @@ def shared(*names):
             help="setr, resunet, transunet, glavitu, deeplabv3plus or segformer.",
         ),
         "name": click.option(
-            "-n", "--name", help="Name of the result; the architecture by default."
+            "-n", "--name", help="Name of the result; by default the network's, or glavitu."
         ),
         "data": click.option("--data", help="Folder of the tile files; the profile's by default."),
         "profile": click.option(
@@ -26,6 +28,11 @@ def shared(*names):
         ),
         "out": click.option(
             "--out", default=".", show_default=True, help="Folder for what comes out."
+        ),
+        "precision": click.option(
+            "--precision",
+            type=click.Choice(PRECISIONS),
+            help="What the network computes in, instead of the profile's.",
         ),
         "seed": click.option("--seed", type=int, help="Instead of the profile's seed."),
     }

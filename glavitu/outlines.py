@@ -6,6 +6,7 @@ from pathlib import Path
 import geopandas as gpd
 import numpy as np
 import pandas as pd
+import pyogrio
 import rasterio
 import shapely
 from pyproj import CRS
@@ -18,7 +19,7 @@ from scipy.sparse.csgraph import connected_components
 from glavitu.areas import geodesic_area
 from glavitu.errors import InputError
 from glavitu.files import replacing
-from glavitu.local_rasters import check_north_up
+from glavitu.local_rasters import check_north_up, first_line
 from glavitu.staircase import cuts_of, on_map, straighten
 from glavitu.staircase import smooth as smoothed
 
@@ -121,7 +122,7 @@ def valid_extent(path, *, rows=None):
         return gpd.GeoSeries([shapely.normalize(extent)], crs=CRS.from_user_input(raster.crs))
 
 
-def write_outlines(frame, path):
+def write_outlines(frame, path, *, written=None):
     """Write outlines as the layer ``outlines`` of a GeoPackage, whole or not at all.
 
     Parameters
@@ -130,6 +131,8 @@ def write_outlines(frame, path):
         The outlines, as `trace` returns them; may be empty.
     path : str or Path
         A file name that ends in ``.gpkg``; an existing file is replaced.
+    written : str, optional
+        The time of writing that the file states, such as ``2023-07-16T00:00:00Z``; now by default.
 
     Raises
     ------
@@ -141,7 +144,13 @@ def write_outlines(frame, path):
     with replacing(path) as part:
         part.unlink(missing_ok=True)  # GDAL would add a layer to what a killed writer left
         kind = None if len(frame) else "Polygon"
-        frame.to_file(part, layer="outlines", driver="GPKG", engine="pyogrio", geometry_type=kind)
+        pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": written})
+        try:
+            frame.to_file(
+                part, layer="outlines", driver="GPKG", engine="pyogrio", geometry_type=kind
+            )
+        finally:
+            pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": None})
 
 
 @contextmanager
@@ -181,7 +190,9 @@ def _read(raster, window, **how):
     try:
         return raster.read(1, window=window, **how)
     except rasterio.errors.RasterioError as error:
-        raise InputError(f"{raster.name} is damaged and cannot be read: {error}") from None
+        raise InputError(
+            f"{raster.name} is damaged and cannot be read: {first_line(error)}"
+        ) from None
 
 
 def _finished_pieces(raster, layer, rows, wanted):

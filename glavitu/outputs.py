@@ -3,11 +3,9 @@
 import json
 from pathlib import Path
 
-import h5py
-
 from glavitu.errors import InputError
 from glavitu.files import read_json
-from glavitu.hdf5 import reading
+from glavitu.hdf5 import open_file, reading
 
 LONGEST = 200  # bytes of a name; file systems take 255, of which endings need some
 
@@ -37,8 +35,8 @@ class Outputs:
             found = read_json(self.record, "settings")["settings"]
         elif self.checkpoint.exists():
             with (
+                open_file(self.checkpoint, hint="; remove it to begin anew") as file,
                 reading(f"{self.checkpoint}, remove it to begin anew:"),
-                h5py.File(self.checkpoint, "r") as file,
             ):
                 found = dict(json.loads(file["settings"].asstr()[()]))
         else:

@@ -12,6 +12,7 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 from glavitu.backend import keras
+from glavitu.memory import Memory
 
 CLASSES = 2
 ROWS = 96  # resized at once: few enough to stay in the processor's cache
@@ -174,13 +175,17 @@ class PatchSequence(keras.utils.PyDataset):
         threads=2,
     ):
         super().__init__()
-        self.tiles, self.inputs, self.size, self.batch_size = tiles, list(inputs), size, batch_size
+        self.tiles, self.inputs = tiles.unpacked(), list(inputs)
+        self.size, self.batch_size = size, batch_size
         self.heads, self.random, self.seed, self.epoch = heads, random, seed, epoch
         self.shapes = {name: tiles.shape(name) for name in tiles}
         self.grid = None if random else grid_patches(self.shapes, size)
         self.steps = steps or batches_per_epoch(self.shapes, size, batch_size)
         self.threads = ThreadPoolExecutor(threads, thread_name_prefix="patches")
         self.ahead, self.drawn = threads + 1, {}
+        bands = [tiles.sources[source] for source in self.inputs]
+        shapes = [(size, size, n) for n in (*bands, CLASSES)] + [(size, size)]
+        self.memory = Memory(shapes, batch_size, self.ahead)
 
     def __len__(self):
         return self.steps if self.random else -(-len(self.grid) // self.batch_size)
@@ -201,18 +206,16 @@ class PatchSequence(keras.utils.PyDataset):
     def make(self, index):
         """Read and augment a batch."""
         patches, rng = self.plan(index), self._rng(index, 1)
-        shape = (len(patches), self.size, self.size)
-        bands = [self.tiles.sources[source] for source in self.inputs] + [CLASSES]
-        arrays = [np.empty((*shape, n), np.float32) for n in bands]
+        *arrays, weights = self.memory.arrays(len(patches))
         for i, patch in enumerate(patches):
             change = Augmentation.draw(self.size, rng) if self.random else Augmentation()
             for variable, array in zip((*self.inputs, "groundtruth"), arrays, strict=True):
                 change.apply(
                     self.tiles.read(patch.tile, variable, patch.window(self.size)), array[i]
                 )
+            # summed by class: NumPy is slow to sum over an axis this short
+            weights[i] = sum(np.moveaxis(arrays[-1][i], -1, 0)) > 0.999
         *sources, labels = arrays
-        # summed by class: NumPy is slow to sum over an axis this short
-        weights = (sum(np.moveaxis(labels, -1, 0)) > 0.999).astype(np.float32)
         return (
             dict(zip(self.inputs, sources, strict=True)),
             dict.fromkeys(self.heads, labels),

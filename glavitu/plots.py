@@ -33,10 +33,14 @@ def false_colour(tile, source="optical"):
     return image
 
 
-def stretch(values):
-    """Return bands (y, x, band) as RGB between their 2nd and 98th percentile; NaN becomes 0."""
-    order = {6: (4, 3, 2), 5: (4, 3, 2), 4: (3, 2, 1), 3: (2, 1, 0)}.get(values.shape[2], (0, 0, 0))
-    image = values[..., list(order)].astype(np.float32)
+def stretch(values, bands=None):
+    """Return bands (y, x, band) as RGB between their 2nd and 98th percentile; NaN becomes 0.
+
+    The bands of red, green and blue are counted from 1, by default as of `false_colour`.
+    """
+    false = {6: (5, 4, 3), 5: (5, 4, 3), 4: (4, 3, 2), 3: (3, 2, 1)}
+    order = bands or false.get(values.shape[2], (1, 1, 1))
+    image = values[..., [band - 1 for band in order]].astype(np.float32)
     if not np.isfinite(image).any():
         return np.zeros_like(image)
     low, high = np.nanpercentile(image, (2, 98), axis=(0, 1))
@@ -229,8 +233,10 @@ def _bare(axes):
     return axes
 
 
-def plot_quicklook(image, probability, outlines, reference=None, extent=None, axes=None):
-    """Draw a scene in false colour with outlines, and the probability of glacier.
+def plot_quicklook(
+    image, probability, outlines, reference=None, extent=None, *, title="false colour", axes=None
+):
+    """Draw a scene in colour with outlines, and the probability of glacier.
 
     Parameters
     ----------
@@ -242,6 +248,8 @@ def plot_quicklook(image, probability, outlines, reference=None, extent=None, ax
         What was mapped and, if there is any, what it is compared with; in the CRS of `extent`.
     extent : (float, float, float, float), optional
         Left, right, bottom and top of the picture, in units of the CRS.
+    title : str
+        What the colours show.
     """
     if axes is None:
         _, axes = plt.subplots(1, 2, figsize=(11, 5), layout="constrained")
@@ -252,7 +260,7 @@ def plot_quicklook(image, probability, outlines, reference=None, extent=None, ax
         frame.boundary.plot(ax=axes[0], color=colour, lw=0.8, aspect=None)
     handles = [Line2D([], [], color=colour, label=label) for label, (_, colour) in drawn.items()]
     axes[0].legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, 0), ncols=2)
-    axes[0].set(title="false colour", xlim=extent and extent[:2], ylim=extent and extent[2:])
+    axes[0].set(title=title, xlim=extent and extent[:2], ylim=extent and extent[2:])
     shown = axes[1].imshow(probability, extent=extent, cmap="cividis", vmin=0, vmax=1)
     axes[1].set_title("white: no data")
     axes[1].figure.colorbar(shown, ax=axes[1], shrink=0.8, label="probability of glacier")

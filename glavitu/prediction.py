@@ -10,6 +10,7 @@ import xarray as xr
 from glavitu.backend import resolve
 from glavitu.errors import InputError
 from glavitu.files import locked, read_json, write_json
+from glavitu.folding import folded
 from glavitu.hdf5 import check_finite, check_label
 from glavitu.hdf5_writing import write_netcdf
 from glavitu.models import build_model
@@ -67,7 +68,7 @@ def predict_tile(model, tile, *, stride=None, batch_size=8):
             f"the tile is {shape[0]}x{shape[1]} pixels, smaller than a window of {size}"
         )
     probabilities = blend(
-        lambda windows: _predict_windows(model, arrays, windows, size),
+        lambda windows: _predict_windows(folded(model), arrays, windows, size),
         shape,
         size,
         stride or size // 2,

@@ -12,7 +12,7 @@ from glavitu.errors import InputError
 from glavitu.files import read_text
 
 ARCHITECTURES = ("setr", "resunet", "transunet", "glavitu")
-SCENE_OPTIONS = ("reference", "grid", "nodata", "factors", "own_scaling", "date")
+SCENE_OPTIONS = ("reference", "grid", "nodata", "factors", "own_scaling", "date", "picture")
 BASELINES = ("deeplabv3plus", "segformer")
 PRECISIONS = ("auto", "float32", "bfloat16")
 # The whole numbers of a profile -> least and most.
@@ -82,8 +82,8 @@ class Profile:
         Epochs without a better validation IoU before the learning rate drops, before it stops.
     scene : dict
         Source -> raster of the scene to map, from the project's folder, and if wanted
-        ``reference``, ``grid``, ``nodata``, ``factors``, ``own_scaling`` and ``date`` as of
-        `map_scene`; empty means a demo scene, for studies of demo data.
+        ``reference``, ``grid``, ``nodata``, ``factors``, ``own_scaling``, ``date`` and ``picture``
+        as of `map_scene`; empty means a demo scene, for studies of demo data.
     stride : int
         Step between prediction windows, in pixels; 0 means half a patch, as published.
     precision : str
@@ -259,6 +259,7 @@ def _texts(values, *, once=False):
 def _fits_scene(scene):
     """Tell whether a scene's entries are of the right kinds: paths, but for some settings."""
     kinds = {"nodata": dict, "factors": dict, "own_scaling": bool, "date": (str, int, date)}
+    kinds["picture"] = dict
     return all(isinstance(v, kinds.get(key, str)) and v != "" for key, v in scene.items())
 
 

@@ -14,7 +14,7 @@ from rasterio.transform import array_bounds
 from rasterio.vrt import WarpedVRT
 
 from glavitu.errors import InputError
-from glavitu.local_rasters import check_north_up, open_local
+from glavitu.local_rasters import check_bands, check_north_up, open_local
 
 MUCH_FINER = 2  # pixels of a source along one of the grid, from which they are averaged
 TOLERANCE = 1e-9  # of the positions GDAL interpolates, in pixels; 0 stops rasterio
@@ -135,8 +135,7 @@ def inspect(path):
 def _header(path, dataset):
     if not dataset.count or not all(dataset.shape):
         raise InputError(f"{path} has no pixels of its own; convert one of its parts to a GeoTIFF")
-    if any("complex" in dtype for dtype in dataset.dtypes):
-        raise InputError(f"{path} holds complex numbers; convert them, as to backscatter in dB")
+    check_bands(path, dataset)
     crs, transform = dataset.crs, dataset.transform
     if not crs or not (crs.is_geographic or crs.is_projected):
         raise InputError(

@@ -14,7 +14,7 @@ from glavitu import __version__
 from glavitu.errors import InputError
 from glavitu.files import locked, replacing
 from glavitu.hdf5_writing import open_new
-from glavitu.local_rasters import check_north_up, check_proj, first_line
+from glavitu.local_rasters import check_bands, check_north_up, check_proj, first_line
 from glavitu.profiles import UNFINISHED
 from glavitu.progress import progress
 from glavitu.tile_tables import read_tile_table, sources_of
@@ -51,8 +51,7 @@ def read_raster(path):
 
 
 def _check_header(path, header):
-    if any("complex" in dtype for dtype in header.dtypes):
-        raise InputError(f"{path} holds complex numbers; convert them, as to backscatter in dB")
+    check_bands(path, header)
     if header.count * header.height * header.width > MOST:
         raise InputError(
             f"{path} is {header.height}x{header.width} pixels of {header.count} band(s), too large "

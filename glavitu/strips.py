@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from glavitu.backend import keras
+from glavitu.folding import folded
 from glavitu.grids import open_scene
 from glavitu.prediction import window_starts, window_weights
 from glavitu.scenes import scale
@@ -128,10 +129,8 @@ def _open(job):
 
 @lru_cache(maxsize=2)
 def _load(weights, modified, precision):
-    model = load_model(weights, precision=precision)
-    for layer in model.layers:  # it keeps its statistics also where dropout is at work
-        if isinstance(layer, keras.layers.BatchNormalization):
-            layer.trainable = False
+    model = folded(load_model(weights, precision=precision))
+    model.trainable = False  # norms that are not folded keep their statistics where dropout works
     return model
 
 

@@ -13,7 +13,7 @@ import nbformat
 
 from glavitu import __version__
 from glavitu.errors import InputError
-from glavitu.files import locked, replacing, scratch
+from glavitu.files import locked, remove_left_locks, replacing, scratch
 from glavitu.profiles import SCENE_OPTIONS, UNFINISHED, load_profile
 from glavitu.progress import say
 from glavitu.provenance import fingerprint
@@ -50,7 +50,10 @@ def run_study(profile="demo", *, data=None, out=None, seed=None):
     data, out = (folder.absolute() for folder in default_folders(profile, data, out))
     ensure_data(profile, data, make=not own_data)
     with locked(out / "study"):
-        _run(name, profile, data, out)
+        try:
+            _run(name, profile, data, out)
+        finally:
+            remove_left_locks(out)  # of kernels that an interrupt ended
 
 
 def _run(name, profile, data, out):

@@ -8,6 +8,7 @@ may also hold a layer ``surface`` (y, x) of codes, which scores are split by; it
 import json
 import re
 from collections.abc import Mapping
+from copy import copy
 from functools import cached_property
 from itertools import product
 from pathlib import Path
@@ -30,6 +31,7 @@ from glavitu.hdf5 import (
     reading,
 )
 from glavitu.units import are_numbers, check_scaling
+from glavitu.unpacking import unpack
 
 SPLITS = ("train", "val", "test")
 UNLABELLED = 255  # in maps of classes
@@ -58,10 +60,7 @@ def open_tiles(path):
     """
     if not Path(path).exists():
         raise InputError(f"no tile file at {path}; expected HDF5 with one group per tile")
-    try:
-        file = open_file(path)
-    except OSError:
-        raise InputError(f"{path} is not an HDF5 file (or is cut short)") from None
+    file = open_file(path)
     with reading(path):
         return Tiles(file)
 
@@ -200,6 +199,16 @@ class Tiles(Mapping):
         if variable == "groundtruth":
             check_label(values, f"{self.path}: tile {name}")
         return values.astype(np.float32 if array.ndim == 3 else array.dtype, copy=False)
+
+    def unpacked(self):
+        """Return the same tiles for who reads windows again and again: unpacked only once.
+
+        What of compressed files is read takes room in the temporary folder, up to half of what is
+        free there; where that is too little, it is unpacked for every window.
+        """
+        tiles = copy(self)
+        tiles._mapped = unpack(self._mapped)
+        return tiles
 
     def check(self, inputs, patch_size=1, *, labelled=True):
         """Raise `InputError` unless each tile has the sources `inputs`, a label and the size."""

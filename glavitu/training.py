@@ -70,10 +70,20 @@ def train(
     settings = _settings(architecture, profile, tiles["train"], files)
     for split in tiles.values():
         split.check(settings["inputs"], profile.patch_size)
+        _check_labelled(split)
     with locked(paths.weights):
         if not paths.is_finished(settings, overwrite=overwrite):
             _train(architecture, paths, settings, profile, tiles)
         return pd.read_csv(paths.log)
+
+
+def _check_labelled(tiles):
+    """Refuse tiles without a label in any pixel: the loss would be 0 whatever is learnt."""
+    if not any(tiles.read(name, "groundtruth").any() for name in tiles):
+        raise InputError(
+            f"{tiles.path} has no labelled pixel, so that there is nothing to learn from; every "
+            "pixel's label (groundtruth) is zero in both classes, which means unlabelled"
+        )
 
 
 def _train(architecture, paths, settings, profile, tiles):

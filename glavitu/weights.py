@@ -13,6 +13,7 @@ from pathlib import Path
 
 import h5py
 
+from glavitu.backend import resolve
 from glavitu.errors import InputError
 from glavitu.files import replacing, reserve
 from glavitu.hdf5 import check_all, check_finite, open_file, reading
@@ -61,11 +62,9 @@ def load_weights(model, path):
 def _opened(path):
     """Open a weight file and refuse what no weight file holds."""
     try:
-        file = open_file(path)
+        file = open_file(path, "weight file")
     except FileNotFoundError:
         raise InputError(f"no weights at {path}; train first, or name another file") from None
-    except OSError:
-        raise InputError(f"{path} is not an HDF5 weight file (or is cut short)") from None
     with file, reading(path):
         for key, array in check_all(file).items():
             check_finite(array[()], f"{path}: {key}")
@@ -110,7 +109,7 @@ def load_model(path, *, precision="float32"):
     path : str or Path
         A file written by `train` or `save_weights`.
     precision : str
-        As for `build_model`; the file is the same for both.
+        As for `build_model`; the file is the same for all.
 
     Returns
     -------
@@ -121,6 +120,7 @@ def load_model(path, *, precision="float32"):
     InputError
         For a file that is not ours: it does not say which network it is for.
     """
+    precision = resolve(precision)  # before the file: what is wrong with it is not its fault
     built = read_built(path)
     if built is None:
         raise InputError(
@@ -138,13 +138,13 @@ def load_model(path, *, precision="float32"):
 
 
 def read_built(path):
-    """Return what a weight file of ours was built with, None where it does not say.
+    """Return what a weight file of ours was built with, None where it does not say or is missing.
 
-    Raises `InputError` where it says what cannot be.
+    Raises `InputError` where it is no HDF5, or says what cannot be.
     """
     try:
-        file = open_file(path)
-    except OSError:
+        file = open_file(path, "weight file")
+    except FileNotFoundError:
         return None
     with file, reading(path):
         text = file.attrs.get("glavitu")

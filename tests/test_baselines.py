@@ -6,9 +6,11 @@ import sys
 import h5py
 import numpy as np
 import pytest
+from test_folding import answer, norms, trained
 
 from glavitu import InputError, build_model, load_model, load_weights, save_weights
 from glavitu.backend import keras
+from glavitu.folding import folded
 from glavitu.models import BASELINES, default_sizes
 from glavitu.training import compile_model
 
@@ -49,6 +51,14 @@ def test_any_sources_give_probabilities_for_every_pixel(architecture, inputs):
     assert list(heads) == ["output"] and heads["output"].shape == (2, 64, 64, 3)
     assert heads["output"].dtype == np.float32
     assert np.allclose(heads["output"].sum(-1), 1, atol=1e-5)
+
+
+@each_baseline
+def test_norms_that_follow_convolutions_are_folded_and_others_stay(architecture):
+    model, batch = trained(tiny(architecture)), make_batch()
+    # of ResNetV2, the norms before convolutions stay: one in each of the 8 blocks
+    assert norms(folded(model)) == {"deeplabv3plus": 8, "segformer": 0}[architecture]
+    assert np.allclose(answer(folded(model), batch), answer(model, batch), atol=1e-5)
 
 
 @each_baseline

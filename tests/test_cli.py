@@ -7,7 +7,9 @@ import h5py
 import pytest
 import yaml
 
+import glavitu
 from glavitu.__main__ import main
+from glavitu.files import read_json
 
 
 @pytest.fixture
@@ -60,6 +62,29 @@ def test_train_predict_evaluate(run, tiny_data, profile, tmp_path):
     assert status == 0 and "2 tiles in" in out
     status, out, _ = run("evaluate", "-n", "mine", "--out", tmp_path)
     assert status == 0 and out.startswith("mean IoU 0.") and "  ALP" in out and "  SVAL" in out
+
+
+def test_the_precision_of_the_command_line_is_used_instead_of_the_profiles(
+    run, tiny_data, profile, tmp_path
+):
+    common = ("--data", tiny_data, "--profile", profile, "--out", tmp_path)
+    for precision in ("bfloat16", "float32"):
+        wanted = ("-n", precision, "--precision", precision, *common)
+        assert run("train", "-m", "resunet", *wanted)[0] == 0
+        assert run("predict", *wanted)[0] == 0
+        assert run("calibrate", *wanted)[0] == 0
+        weights, predictions = tmp_path / "weights", tmp_path / "predictions" / precision
+        assert read_json(weights / f"{precision}.json")["settings"]["precision"] == precision
+        assert read_json(predictions / "predictions.json")["recipe"]["precision"] == precision
+        assert read_json(weights / f"{precision}.calibration.json")["precision"] == precision
+    status, _, err = run("train", "--precision", "half", *common)
+    assert status == 2 and "'half' is not one of 'auto', 'float32', 'bfloat16'" in err
+
+
+def test_public_names_are_listed_once():
+    assert glavitu.train  # a name that was used is a global, too
+    names = dir(glavitu)
+    assert sorted(set(names)) == names and set(glavitu.__all__) < set(names)
 
 
 def test_compile(run, tile_table, tmp_path):

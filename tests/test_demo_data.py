@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from glavitu import InputError, open_tiles
-from glavitu.demo_data import make_demo_data
+from glavitu.demo_data import make_demo_data, make_demo_scene
 from glavitu.regions import UNSEEN
 from glavitu.sensors import SKY, SURFACES
 from glavitu.synthetic import make_tile
@@ -55,6 +55,12 @@ def test_the_surface_layer_tells_ground_and_sky(demo):
 def test_processes_make_the_same_data(demo, tmp_path):
     recipe = {"tile_size": 32, "tiles_per_region": 6, "regions": ["ALP", "NZ"]}
     assert contents(make_demo_data(tmp_path, **recipe, workers=2)) == contents(demo)
+
+
+def test_a_scene_is_the_same_whenever_it_is_made(tmp_path):
+    for name in ("now", "later"):
+        make_demo_scene(tmp_path / name, size=64)
+    assert contents(tmp_path / "now") == contents(tmp_path / "later")
 
 
 def test_outlines_err_only_if_asked_for(demo, tmp_path):

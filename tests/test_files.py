@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from glavitu.errors import InputError
-from glavitu.files import locked, read_json, replacing, write_json
+from glavitu.files import locked, read_json, remove_left_locks, replacing, write_json
 
 
 def test_a_file_is_replaced_only_when_it_is_whole(tmp_path):
@@ -56,6 +56,23 @@ def test_a_second_run_is_refused_until_the_first_ends_however_it_does(tmp_path):
     with locked(path):
         pass
     assert not list((tmp_path / "new").iterdir())
+
+
+def test_locks_of_killed_holders_go_and_those_of_others_stay(tmp_path):
+    paths = tmp_path / "weights" / "dead", tmp_path / "weights" / "alive"
+    holders = [
+        subprocess.Popen([sys.executable, "-c", HOLD, path], stdout=subprocess.PIPE)
+        for path in paths
+    ]
+    assert all(holder.stdout.readline() == b"held\n" for holder in holders)
+    holders[0].kill()
+    holders[0].communicate()
+    remove_left_locks(tmp_path)
+    assert [path.name for path in (tmp_path / "weights").iterdir()] == [".lock-alive"]
+    with pytest.raises(InputError, match="at work on"), locked(paths[1]):
+        pass
+    holders[1].kill()
+    holders[1].communicate()
 
 
 def test_of_many_runs_at_once_one_works_at_a_time(tmp_path):

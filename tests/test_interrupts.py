@@ -109,3 +109,4 @@ def test_an_interrupted_study_leaves_no_kernel_and_goes_on(tmp_path):
         status, lines = interrupt(arguments, later, tmp_path)
         assert status == 130 and lines[-1] == LINE and not kernels_of(out), lines
         assert "Traceback" not in "".join(lines)
+        assert not list(out.rglob(".lock-*"))

@@ -9,6 +9,7 @@ import rasterio
 from conftest import make_scene
 
 from glavitu import map_scene
+from glavitu.plots import stretch
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +87,15 @@ def test_the_readme_names_the_columns_of_all_tables(opened):
     readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
     for column in [*opened["outlines"]["columns"], *opened["comparison"]]:
         assert f"`{column}`" in readme or column == "geometry", column
+
+
+def test_the_picture_shows_the_bands_asked_for():
+    rising, falling = np.arange(4.0).reshape(2, 2), np.arange(3.0, -1, -1).reshape(2, 2)
+    image = stretch(np.stack([np.ones((2, 2)), rising, falling], -1), [2, 3, 1])
+    # between the 2nd and 98th percentile of 0, 1, 2, 3: 0.06 and 2.94
+    wanted = np.clip((rising - 0.06) / 2.88, 0, 1)
+    assert np.allclose(image[..., 0], wanted) and np.allclose(image[..., 1], wanted[::-1, ::-1])
+    assert not image[..., 2].any()
 
 
 def test_the_record_and_the_picture_are_there(opened, made):

@@ -88,6 +88,7 @@ def test_a_map_that_has_lost_a_file_is_made_again(weights, scene, tmp_path):
     [
         ({"stride": 4}, "out has a map with stride 8, not 4; name another folder"),
         ({"symmetries": True}, "a map with symmetries False, not True; name"),
+        ({"picture": {"optical": [1, 2, 3]}}, "a map with picture none, not {'optical'"),
         ({"factors": {"dem": 2}}, "a map with dem of factors none, not 2; name"),
         ({"nodata": {"dem": 0}}, "a map with dem of nodata none, not 0; name"),
         ({"grid": "dem"}, "a map with grid none, not 'dem'; name"),

@@ -1,3 +1,5 @@
+from functools import partial
+
 import keras
 import numpy as np
 import pytest
@@ -5,7 +7,7 @@ from conftest import TINY_SIZES
 
 from glavitu import InputError, build_model, load_model, save_weights
 from glavitu.backend import in_precision, resolve
-from glavitu.layers import BatchNormalization
+from glavitu.layers import BatchNormalization, gelu
 from glavitu.models import NETWORKS
 
 
@@ -13,6 +15,7 @@ from glavitu.models import NETWORKS
 def test_bfloat16_gives_nearly_the_same_probabilities_in_float32(architecture, tmp_path):
     sizes, path = TINY_SIZES[architecture], tmp_path / "a.weights.h5"
     inputs = {"optical": 3, "dem": 2}
+    keras.utils.set_random_seed(0)
     exact = build_model(architecture, inputs=inputs, patch_size=32, **sizes)
     save_weights(exact, path, **sizes)
     fast = load_model(path, precision="bfloat16")
@@ -41,6 +44,17 @@ def test_batch_normalization_in_bfloat16_is_that_of_keras():
     assert np.allclose(keras.ops.cast(found, "float32"), expected, rtol=0.01, atol=0.01)
 
 
+def test_gelu_in_bfloat16_is_that_of_float32_rounded():
+    image = keras.ops.cast(np.linspace(-6, 6, 999), "bfloat16")
+    expected = keras.activations.gelu(keras.ops.cast(image, "float32"), approximate=False)
+    found = gelu(image)
+    assert keras.backend.standardize_dtype(found.dtype) == "bfloat16"
+    assert np.array_equal(
+        keras.ops.cast(found, "float32"),
+        keras.ops.cast(keras.ops.cast(expected, "bfloat16"), "float32"),
+    )
+
+
 def test_auto_is_bfloat16_where_the_machine_is_fast_at_it(monkeypatch):
     for fast, expected in ((True, "bfloat16"), (False, "float32")):
         backend = keras.backend.backend()
@@ -55,5 +69,25 @@ def test_the_precision_of_other_networks_stays_what_it_was():
         assert keras.config.dtype_policy().compute_dtype == "bfloat16"
         raise ZeroDivisionError
     assert keras.config.dtype_policy() == before
-    with pytest.raises(InputError, match="precision is 'half', expected float32 or bfloat16"):
+
+
+def test_models_are_built_and_loaded_in_the_faster_precision(monkeypatch, tmp_path):
+    sizes, path = TINY_SIZES["resunet"], tmp_path / "a.weights.h5"
+    build = partial(build_model, "resunet", inputs={"dem": 1}, patch_size=16, **sizes)
+    save_weights(build(), path, **sizes)
+    units = resolve.__globals__["_UNITS"]
+    for fast, expected in ((True, "bfloat16"), (False, "float32")):
+        monkeypatch.setitem(units, keras.backend.backend(), lambda fast=fast: fast)
+        for model in (build(precision="auto"), load_model(path, precision="auto")):
+            assert {layer.compute_dtype for layer in model.layers if layer.weights} >= {expected}
+
+
+def test_an_unknown_precision_is_not_the_files_fault(tmp_path):
+    told = "^precision is 'half', expected auto or float32 or bfloat16$"
+    with pytest.raises(InputError, match=told):
         build_model("resunet", precision="half")
+    sizes = TINY_SIZES["resunet"]
+    model = build_model("resunet", inputs={"dem": 1}, patch_size=16, **sizes)
+    save_weights(model, tmp_path / "a.weights.h5", **sizes)
+    with pytest.raises(InputError, match=told):
+        load_model(tmp_path / "a.weights.h5", precision="half")

@@ -1,12 +1,13 @@
 import copy
 import json
+import os
 
 import h5py
 import numpy as np
 import pytest
 from conftest import make_tile_arrays
 
-from glavitu import InputError, open_tiles
+from glavitu import InputError, load_model, open_tiles
 from glavitu.exploration import band_histograms
 from glavitu.tiles import find_split, write_tile
 
@@ -241,3 +242,14 @@ def test_splits_are_found_under_both_names(tmp_path):
     assert find_split(tmp_path, "val").name == "val_ps384_igarss23.hdf5"
     (tmp_path / "val.hdf5").touch()
     assert find_split(tmp_path, "val").name == "val.hdf5"
+
+
+def test_a_file_that_may_not_be_read_is_told_as_such(tiny_data):
+    path = tiny_data / "test.hdf5"
+    path.chmod(0)
+    if os.access(path, os.R_OK):
+        pytest.skip("this user may read everything")
+    for read in (open_tiles, load_model):
+        with pytest.raises(PermissionError) as told:
+            read(path)
+        assert str(told.value.filename) == str(path)

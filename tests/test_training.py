@@ -3,16 +3,17 @@ import subprocess
 import sys
 from dataclasses import replace
 
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
 import yaml
 from conftest import weights_of
 
-from glavitu import InputError
+from glavitu import InputError, open_tiles
 from glavitu.files import read_json
 from glavitu.recipe import Recipe
-from glavitu.training import train
+from glavitu.training import _check_labelled, train
 
 
 def log_of(folder, name="resunet"):
@@ -31,6 +32,35 @@ def test_training_leaves_log_weights_and_record(tiny_data, tiny_profile, tmp_pat
         "glavitu.json",
         "glavitu.weights.h5",
     }
+
+
+def label_all(path, value):
+    """Set the labels of all tiles to a value; return the path."""
+    with h5py.File(path, "r+") as file:
+        for tile in file:
+            file[tile]["groundtruth"][:] = value
+    return path
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_tiles_without_a_labelled_pixel_are_refused_before_the_work(
+    split, tiny_data, tiny_profile, tmp_path
+):
+    label_all(tiny_data / f"{split}.hdf5", 0)
+    with pytest.raises(InputError, match=f"{split}.hdf5 has no labelled pixel"):
+        train("resunet", profile=tiny_profile, data=tiny_data, out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_one_labelled_pixel_is_enough_and_no_tile_after_it_is_read(tiny_data, monkeypatch):
+    path = label_all(tiny_data / "train.hdf5", 0)
+    with h5py.File(path, "r+") as file:
+        file["ALP1-0000/groundtruth"][-1, -1, 0] = 1
+    tiles, read = open_tiles(path), []
+    whole = tiles.read
+    monkeypatch.setattr(tiles, "read", lambda name, *rest: read.append(name) or whole(name, *rest))
+    _check_labelled(tiles)
+    assert read == ["ALP1-0000"]
 
 
 def test_one_headed_networks_log_the_same_names(tiny_data, tiny_profile, tmp_path):

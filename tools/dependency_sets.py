@@ -87,6 +87,8 @@ if __name__ == "__main__":
     parser.add_argument("--uv", default="uv")
     parser.add_argument("--python", default="3.11", help="for both environments")
     options = parser.parse_args()
+    if not shutil.which(options.uv):
+        parser.error(f"no program {options.uv!r}; expected uv (pip install uv)")
     if options.renew:
         renew(options.uv, options.python)
     out = options.out.absolute()

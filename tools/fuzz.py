@@ -1,19 +1,22 @@
 """Change valid inputs at random and see that each reader takes or refuses them, in one line.
 
-    python tools/fuzz.py 600                          # seconds in all; writes figures/fuzzing.md
-    python tools/fuzz.py 0 --reader weights --index 7 # one input again, in this process
+    python tools/fuzz.py 640 [--seed 0] [--out runs/fuzzing]      # seconds in all
+    python tools/publish.py runs/fuzzing figures
+    python tools/fuzz.py 0 --reader "weight file" --index 7       # one input, in this process
 
 A finding is an input that is answered by anything but success, `InputError` or `OSError`: another
-exception, a crash of the process, memory beyond 4 GiB, or more than 10 seconds. Readers run in a
-process of their own, so that a crash in GDAL or HDF5 is seen. Input `index` of a reader depends on
-the seed alone.
+exception, a crash of the process, memory beyond 4 GiB, or more than 10 s of a processor. Readers
+run in a process of their own, so that a crash in GDAL or HDF5 is seen. Input `index` of a reader
+depends on the seed alone. It ends with status 1 if anything is found.
 """
 
 import argparse
+import math
 import multiprocessing
 import os
 import random
 import resource
+import signal
 import sys
 import tempfile
 import time
@@ -22,13 +25,18 @@ from collections import Counter
 from functools import cache
 from pathlib import Path
 
+import pandas as pd
+
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from glavitu.errors import InputError  # noqa: E402
-from glavitu.provenance import commit, provenance  # noqa: E402
+from glavitu.files import write_json  # noqa: E402
+from glavitu.provenance import provenance  # noqa: E402
+from glavitu.results import to_markdown  # noqa: E402
 
-SECONDS = 10  # that a reader may take
+SECONDS = 10  # of a processor that a reader may take; others may use the machine, too
+PATIENCE = 120  # seconds after which a reader is taken to wait for ever
 SHOWN = 10  # findings of a reader
 MEMORY = 4 << 30  # bytes of address space that it may add
 TOKENS = [b"", b"\0", b"\xff" * 4, b"\xff" * 8, b"\x7f\xff\xff\xff", b"\xff\xff\xff\x7f", b"nan"]
@@ -177,7 +185,10 @@ def work(reader, seed, index, answers):
     answers.send("ready")
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + MEMORY,) * 2)
+    most = resource.getrlimit(resource.RLIMIT_CPU)[1]
     while True:
+        until = math.ceil(time.process_time()) + SECONDS
+        resource.setrlimit(resource.RLIMIT_CPU, (until, most))
         answers.send(attempt(reader, seed, index))
         index += 1
 
@@ -195,10 +206,12 @@ def fuzz(reader, seed, seconds):
         while spent < seconds:
             started = time.perf_counter()
             try:
-                answer = ours.recv() if ours.poll(SECONDS) else f"more than {SECONDS} s"
+                answer = ours.recv() if ours.poll(PATIENCE) else f"more than {PATIENCE} s"
             except EOFError:
                 process.join()
                 answer = f"ended with {process.exitcode}"
+                if process.exitcode == -signal.SIGXCPU:
+                    answer = f"more than {SECONDS} s of a processor"
             spent += time.perf_counter() - started
             if answer not in ("read", "refused"):
                 findings[index] = answer
@@ -211,42 +224,39 @@ def fuzz(reader, seed, seconds):
     return counts, findings, spent
 
 
-def report(results, seed):
-    """Write `figures/fuzzing.md`."""
-    total = sum(spent for _, _, spent in results.values())
-    tries = sum(sum(counts.values()) for counts, _, _ in results.values())
-    lines = [
-        f"# {tries:,} changed inputs in {total:,.0f} s",
-        "",
-        "Valid inputs changed at random in one to eight places, read by a process of its own. A "
-        "finding is anything but success or one line: an exception, a crash, memory beyond 4 GiB, "
-        "more than 10 s.",
-        "",
-        "| reader | inputs | seconds | read | refused | findings |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
-    for reader, (counts, _, spent) in results.items():
-        numbers = (counts[key] for key in ("read", "refused", "finding"))
-        cells = [reader, f"{sum(counts.values()):,}", f"{spent:,.0f}", *map("{:,}".format, numbers)]
-        lines.append(f"| {' | '.join(cells)} |")
-    for reader, (_, findings, _) in results.items():
-        lines += [f"- {reader}, input {i}: {text}" for i, text in [*findings.items()][:SHOWN]]
-    lines += ["", f"Measured at commit {commit()}, {provenance()['time'][:10]}, seed {seed}, by"]
-    lines[-1] += " `python tools/fuzz.py`."
-    (ROOT / "figures" / "fuzzing.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+def report(results, seed, out):
+    """Write the table of readers, and the findings below it."""
+    rows, found = [], []
+    for reader, (counts, findings, spent) in results.items():
+        rows.append({"reader": reader, "inputs": sum(counts.values()), "seconds": round(spent)})
+        rows[-1] |= {"read": counts["read"], "refused in one line": counts["refused"]}
+        rows[-1]["findings"] = counts["finding"]
+        found += [f"\n{reader}, input {i}: {text}\n" for i, text in [*findings.items()][:SHOWN]]
+    table = pd.DataFrame(rows)
+    text = (
+        f"\n{table['inputs'].sum():,} inputs in {table['seconds'].sum():,} s, seed {seed}: valid "
+        "files changed at random in one to eight places. A finding is anything but success or one "
+        f"line: another exception, a crash, {MEMORY >> 30} GiB more, {SECONDS} s of a processor.\n"
+    )
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "fuzzing.md").write_text(to_markdown(table) + "".join(found) + text, encoding="utf-8")
+    write_json(out / "fuzzing.json", {"seed": seed, "rows": rows, "provenance": provenance()})
 
 
 def main():
-    """Fuzz every reader, or one input again."""
+    """Fuzz every reader, or one, or one input again; return the status to end with."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("seconds", type=float)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=ROOT / "runs/fuzzing")
     parser.add_argument("--reader", choices=READERS)
     parser.add_argument("--index", type=int)
     options = parser.parse_args()
+    if options.index is not None and options.reader is None:
+        parser.error("--index needs --reader")
     if options.index is not None:
         print(attempt(options.reader, options.seed, options.index))
-        return
+        return 0
     folder = tempfile.TemporaryDirectory(prefix="glavitu-fuzz-")
     os.environ["TMPDIR"] = folder.name  # of the processes, some of which are killed
     results = {}
@@ -256,8 +266,9 @@ def main():
         shown = [*findings.items()][:SHOWN]
         print(f"{reader}: {dict(counts)} in {spent:.0f} s", *shown, sep="\n", flush=True)
     if not options.reader:
-        report(results, options.seed)
+        report(results, options.seed, options.out)
+    return int(any(findings for _, findings, _ in results.values()))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -264,12 +264,16 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=ROOT / "runs/kills")
-    parser.add_argument("--only", help="comma-separated names of commands, run before by this seed")
+    parser.add_argument(
+        "--only", help="comma-separated names of commands; those whose files they use come first"
+    )
     options = parser.parse_args()
+    chosen = options.only.split(",") if options.only else list(COMMANDS)
+    if unknown := [name for name in chosen if name not in COMMANDS]:
+        parser.error(f"unknown command {unknown[0]!r}; known: {', '.join(COMMANDS)}")
     home = options.out.absolute() / "scratch"
     home.mkdir(parents=True, exist_ok=True)
     make_demo_scene(home / "scene", size=192)
-    chosen = options.only.split(",") if options.only else COMMANDS
     rows = []
     for name in chosen:  # what is done is stored, should the rest be cut off
         rows.append(try_command(name, home, random.Random(f"{options.seed} {name}")))

@@ -14,11 +14,12 @@ shows are stored.
 import json
 import re
 import shutil
-import sys
 from pathlib import Path
 
+import click
 import pandas as pd
 
+from glavitu.__main__ import run
 from glavitu.results import title, to_markdown
 
 ROOT = Path(__file__).parents[1]
@@ -100,8 +101,15 @@ def renew(readme, root=ROOT):
     )
 
 
-if __name__ == "__main__":
-    source, target = Path(sys.argv[1]), ROOT / sys.argv[2]
+@click.command(help=__doc__.partition("\n")[0])
+@click.argument("source", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("target")
+def main(source, target):
+    target = ROOT / target
+    if not any(source.glob("*.json")):
+        raise click.UsageError(f"{source} holds no results (*.json)")
+    if not target.is_relative_to(ROOT):
+        raise click.UsageError(f"{target} is not below {ROOT}")
     text = READMES[0].read_text(encoding="utf-8")
     target.mkdir(parents=True, exist_ok=True)
     if (source / "results.json").exists():
@@ -110,3 +118,7 @@ if __name__ == "__main__":
         store_benchmarks(source, target)
     for readme in READMES:
         readme.write_text(renew(readme.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    run(main)

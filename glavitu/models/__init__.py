@@ -2,7 +2,7 @@
 
 import inspect
 
-from glavitu.backend import in_precision, keras
+from glavitu.backend import in_precision, keras, resolve
 from glavitu.errors import InputError
 from glavitu.models.baselines import STRIDE, deeplabv3plus, segformer
 from glavitu.models.glavitu import glavitu
@@ -31,8 +31,9 @@ def build_model(
     patch_size : int
         Height and width of the patches the network sees, in pixels.
     precision : str
-        ``"float32"`` or ``"bfloat16"``: what the network computes in. Its variables, its answers
-        and what makes them probabilities are float32 either way.
+        What the network computes in: ``"float32"``, ``"bfloat16"``, or ``"auto"``, the faster one
+        on this machine. Its variables, its answers and what makes them probabilities are float32
+        either way.
     **sizes
         Overrides of the published sizes, e.g. ``filters=16``; see the builder of each network.
 
@@ -56,8 +57,7 @@ def build_model(
     (None, 64, 64, 2)
     """
     _check(architecture, inputs, patch_size, sizes)
-    if precision not in ("float32", "bfloat16"):
-        raise InputError(f"precision is {precision!r}, expected float32 or bfloat16")
+    precision = resolve(precision)
     builder = (NETWORKS | BASELINES)[architecture]
     tensors = {
         source: keras.Input((patch_size, patch_size, bands), name=source)

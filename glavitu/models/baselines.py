@@ -6,8 +6,9 @@ concatenated along their bands (early fusion). All weights start random; nothing
 keras-cv needs TensorFlow, whatever the backend of Keras, and is imported when a network is built.
 """
 
-from glavitu.backend import _silence, layers
+from glavitu.backend import layers
 from glavitu.errors import InputError
+from glavitu.files import quietly
 
 STRIDE = 32  # between the pixels of the deepest features
 HEADS = (1, 2, 5, 8)  # of the stages of keras-cv's MiTBackbone
@@ -103,7 +104,7 @@ def segformer(
 
 def _keras_cv(architecture):
     try:
-        with _silence():
+        with quietly():
             import keras_cv
     except (ImportError, ValueError):  # keras-cv makes a ValueError of a missing TensorFlow
         raise InputError(

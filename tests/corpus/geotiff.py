@@ -1,6 +1,7 @@
 """GeoTIFFs of tiles."""
 
 import os
+import struct
 
 import numpy as np
 import rasterio
@@ -38,6 +39,17 @@ def content(change, name="dem_0"):
         return ["compile", folder / "tiles.csv", folder / "out", "--patch-size", 16]
 
     return make
+
+
+def declaring(bands):
+    """Return what changes the number of bands that a GeoTIFF declares, in its tag 277."""
+    field = struct.pack("<HHI", 277, 3, 1)
+
+    def change(data):
+        before, _, after = data.partition(field)
+        return before + field + struct.pack("<H", bands) + after[2:]
+
+    return change
 
 
 def sparse(side, name="dem_0"):
@@ -109,7 +121,11 @@ CASES = [
     Case("one byte", content(lambda data: b"I"), NO_GEOTIFF),
     Case("a header alone", content(lambda data: data[:8]), NO_GEOTIFF),
     Case("cut in the directory", content(lambda data: data[:60]), NO_GEOTIFF),
-    Case("cut in the pixels", content(lambda data: data[: len(data) // 2]), ("A-0", "dem_0.tif")),
+    Case(
+        "cut in the pixels",
+        content(lambda data: data[: len(data) // 2]),
+        ("A-0", "dem_0.tif", "was it cut short?"),
+    ),
     Case("wrong magic", content(lambda data: b"XX" + data[2:]), NO_GEOTIFF),
     Case("text", content(lambda data: b"hello\n" * 99), NO_GEOTIFF),
     Case("zeros", content(lambda data: bytes(len(data))), NO_GEOTIFF),
@@ -137,6 +153,7 @@ CASES = [
     Case("another size", raster("dem_0", full(1, side=21)), (*GRID, "21x21", "20x20")),
     Case("one pixel among many", raster("dem_0", full(1, side=1)), (*GRID, "1x1")),
     Case("100000 x 100000, never written", sparse(100_000), ("A-0", "dem_0.tif", "100000x100000")),
+    Case("65,535 bands of which one is there", content(declaring(65_535)), ("A-0", "65,535 bands")),
     Case("a label of 10^10 pixels", sparse(100_000, "groundtruth_0"), ("A-0", "groundtruth_0.tif")),
     Case("7 x 10^11 pixels", sparse(838_860), ("A-0", "dem_0.tif")),
     Case(

@@ -38,7 +38,7 @@ def array(values, key="A-0/dem", **options):
     return tiles(change)
 
 
-def label(values):
+def label(values, split="train"):
     """Return what replaces the labels of every tile, whichever is drawn."""
 
     def change(file):
@@ -46,7 +46,7 @@ def label(values):
             del file[name]["groundtruth"]
             file[name]["groundtruth"] = values
 
-    return tiles(change)
+    return tiles(change, split)
 
 
 def declared(key="A-0/dem", **options):
@@ -174,9 +174,9 @@ CASES = [
     Case("no val.hdf5", without("val.hdf5"), ("no val.hdf5",)),
     Case("a folder as file", folder_as_file, ("train.hdf5", "not an HDF5 file")),
     Case("empty", content(lambda data: b""), NOT_HDF5),
-    Case("magic alone", content(lambda data: data[:8]), NOT_HDF5),
-    Case("cut in half", content(lambda data: data[: len(data) // 2]), NOT_HDF5),
-    Case("cut by a byte", content(lambda data: data[:-1]), NOT_HDF5),
+    Case("magic alone", content(lambda data: data[:8]), (*NOT_HDF5, "cut short")),
+    Case("cut in half", content(lambda data: data[: len(data) // 2]), (*NOT_HDF5, "cut short")),
+    Case("cut by a byte", content(lambda data: data[:-1]), (*NOT_HDF5, "cut short")),
     Case("wrong magic", content(lambda data: b"\x88" + data[1:]), NOT_HDF5),
     Case("a GeoTIFF", content(lambda data: b"II*\0" + data), NOT_HDF5),
     Case("text", content(lambda data: b"tile,region\n"), NOT_HDF5),
@@ -225,6 +225,8 @@ CASES = [
         (*LABELS, "255", "0 to 1"),
     ),
     Case("a negative label", label(-ONES), (*LABELS, "-1.0", "0 to 1")),
+    Case("no label in training", label(0 * ONES), ("train.hdf5", "no labelled pixel")),
+    Case("no label in validation", label(0 * ONES, "val"), ("val.hdf5", "no labelled pixel")),
     Case("a label of NaN", label(ONES * np.nan), (*LABELS, "nan", "0 to 1")),
     Case("all NaN", tiles(fill(np.nan)), (*DEM, "not finite")),
     Case("infinite", tiles(fill(np.inf)), (*DEM, "not finite")),

@@ -65,6 +65,7 @@ CASES = [
     Case("an empty source", train("--sources", "dem,,optical"), ("sources",)),
     Case("seed -1", train("--seed", -1), ("seed", "-1")),
     Case("seed 10^30", train("--seed", 10**30), ("seed", "1000000")),
+    Case("an unknown precision", train("--precision", "half"), ("'half'", "bfloat16")),
     Case("a seed in words", train("--seed", "many"), ("--seed", "many")),
     *(
         Case(f"the name {name!r}", train("-n", name), NAME)

@@ -1,10 +1,12 @@
 """Scenes to map, and outlines to compare with."""
 
+import struct
+
 import geopandas as gpd
 import numpy as np
 import shapely
 
-from .geotiff import VRT, WMS
+from .geotiff import VRT, WMS, declaring
 from .harness import Case
 from .seeds import scene, values_of, write_raster
 
@@ -74,6 +76,16 @@ def outlines(geometry, crs="EPSG:32632"):
     return make
 
 
+def moved(corner, to):
+    """Return what moves the last point of the reference that lies at a corner."""
+
+    def change(data):
+        before, _, after = data.rpartition(struct.pack("<2d", *corner))
+        return before + struct.pack("<2d", *to) + after
+
+    return reference(change)
+
+
 def named(path):
     return lambda folder: map_arguments(scene(folder), "--dem", path)
 
@@ -127,7 +139,7 @@ CASES = [
     Case("a folder", named("."), ("no raster at",)),
     Case("empty", content(lambda data: b""), NO_RASTER),
     Case("cut in the directory", content(lambda data: data[:60]), NO_RASTER),
-    Case("cut in the pixels", content(lambda data: data[:-1000]), ("dem.tif",)),
+    Case("cut in the pixels", content(lambda data: data[:-1000]), ("dem.tif", "cut short")),
     Case("wrong magic", content(lambda data: b"XX" + data[2:]), NO_RASTER),
     Case("text", content(lambda data: b"hello"), NO_RASTER),
     Case("/vsicurl/", named("/vsicurl/http://localhost/x.tif"), ("/vsicurl/", "local")),
@@ -156,6 +168,11 @@ CASES = [
         ("dem.tif", "2 band", "1"),
     ),
     Case(
+        "65,535 bands of which one is there",
+        content(declaring(65_535)),
+        ("dem.tif", "65,535 bands"),
+    ),
+    Case(
         "no data at all",
         raster(values=np.full((1, 20, 20), np.nan, np.float32)),
         ("'dem'", "no data"),
@@ -174,6 +191,17 @@ CASES = [
     Case("a factor of 0", options("--factor", "dem=0"), ("'dem'", "0")),
     Case("a factor of NaN", options("--factor", "dem=nan"), ("'dem'", "nan")),
     Case("an infinite factor", options("--factor", "dem=inf"), ("'dem'", "inf")),
+    Case("a picture in words", options("--picture", "dem=red"), ("dem=red", "SOURCE=R,G,B")),
+    Case("a picture of two bands", options("--picture", "optical=1,2"), ("'optical'", "three")),
+    Case(
+        "a picture of band 3 of 2", options("--picture", "optical=1,2,3"), ("'optical'", "1 to 2")
+    ),
+    Case("a picture of an unknown source", options("--picture", "sar=1,1,1"), ("'sar'", "dem")),
+    Case(
+        "pictures of two sources",
+        options("--picture", "optical=1,1,2", "--picture", "dem=1,1,1"),
+        ("optical and dem", "one source"),
+    ),
     Case("a least area of NaN", options("--min-area", "nan"), ("min-area", "nan")),
     Case("infinite smoothing", options("--smooth", "inf"), ("smooth", "inf")),
     Case("stride 0", options("--stride", 0), ("--stride", "0")),
@@ -212,6 +240,21 @@ CASES = [
     Case("a reference without CRS", outlines(BOX, None), ("no CRS",)),
     Case(
         "a reference elsewhere", outlines(shapely.box(0, 0, 100, 100)), ("no glacier in the scene",)
+    ),
+    Case(
+        "an outline that does not close",
+        moved((500_300, 4_999_600), (0, 0)),
+        (*NO_VECTOR, "broken geometry"),
+    ),
+    Case(
+        "an outline with a corner of NaN",
+        moved((500_060, 4_999_900), (np.nan, 0)),
+        ("glacier 1", "corner", "nan"),
+    ),
+    Case(
+        "an outline with a corner 10^300 m away",
+        moved((500_060, 4_999_900), (1e300, 0)),
+        ("glacier 1", "corner", "1e+300"),
     ),
     Case("an empty outline", outlines(shapely.Polygon()), ("no polygons",)),
 ]

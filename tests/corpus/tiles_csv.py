@@ -77,7 +77,10 @@ CASES = [
     Case("UTF-16", table(lambda text: text.encode("utf-16")), ("tiles.csv", "UTF-8")),
     Case("latin-1", table(lambda t: t.replace(PATH, "öst.tif").encode("latin-1")), ("UTF-8",)),
     Case("a GeoTIFF", table(lambda text: b"II*\0" + bytes(range(256)) * 9), ("tiles.csv", "UTF-8")),
-    Case("a zero byte in a path", swap(PATH, "opt\0ical.tif"), ("tiles.csv", "A-0", "optical")),
+    Case(
+        "a zero byte in a path", swap(PATH, "opt\0ical.tif"), ("tiles.csv", "zero byte", "line 2")
+    ),
+    Case("a zero byte in a region", swap("A-1,A,", "A-1,A\0,"), ("zero byte", "line 3")),
     Case("an open quote", swap("A-1,", '"A-1,'), ("tiles.csv", "comma-separated")),
     Case("a row too long", swap(ROW, ROW[:-1] + ",more\n"), ("tiles.csv", "line 2")),
     Case(

@@ -132,6 +132,14 @@ def calibration(content):
     return make
 
 
+def cut_for_map(folder):
+    from .seeds import scene
+
+    path = scene(folder) / "weights" / WEIGHTS
+    path.write_bytes(path.read_bytes()[:-1])
+    return map_(folder)
+
+
 def missing(folder):
     (training(folder) / "weights" / WEIGHTS).unlink()
     return predict(folder)
@@ -151,7 +159,8 @@ SIZES = {"fusion_filters": 4, "filters": 4, "steps": 2}
 CASES = [
     Case("missing", missing, ("no weights at", WEIGHTS)),
     Case("empty", content(lambda data: b""), NOT_HDF5),
-    Case("cut", content(lambda data: data[: len(data) // 2]), NOT_HDF5),
+    Case("cut", content(lambda data: data[: len(data) // 2]), (*NOT_HDF5, "cut short")),
+    Case("cut, for map", cut_for_map, (*NOT_HDF5, "cut short")),
     Case("text", content(lambda data: b"weights"), NOT_HDF5),
     Case("wrong magic", content(lambda data: b"\x88" + data[1:]), NOT_HDF5),
     Case("a pickle", content(lambda data: b"\x80\x04\x95\x00."), NOT_HDF5),
