@@ -65,7 +65,7 @@ def run(arguments):
 def _caught_stderr():
     """Catch what Python and native code write to stderr; it is the list's one item in the end."""
     caught, stderr = [], os.dup(2)
-    with tempfile.TemporaryFile("w+", encoding="utf-8", buffering=1) as file:
+    with tempfile.TemporaryFile("w+", encoding="utf-8", buffering=1, newline="") as file:
         os.dup2(file.fileno(), 2)
         try:
             with redirect_stderr(file):
