@@ -9,8 +9,14 @@ from glavitu.evaluation import (
     calibration_error,
     count_probabilities,
     count_surfaces,
+    evaluate,
+    read_prediction,
     summarise,
+    without_glacier,
 )
+from glavitu.files import write_json
+from glavitu.hdf5_writing import write_netcdf
+from glavitu.prediction import as_prediction
 
 
 def prediction(truth, found, tile="A-0", region="A"):
@@ -50,6 +56,15 @@ def test_a_region_without_glacier_has_no_iou_and_does_not_count_in_the_mean():
     assert summarise(scores)["mean"] == 0.5
 
 
+def test_a_false_alarm_in_a_region_without_glacier_does_not_lower_the_mean():
+    scores = score(
+        [prediction([[0, 0]], [[0, 1]], "B-0", "B"), prediction([[1, 0]], [[1, 1]])],
+    )
+    assert without_glacier(scores) == ["B"]
+    assert summarise(scores)["mean"] == 0.5 and summarise(scores)["pooled"] == 1 / 3
+    assert pool(scores)["region"].tolist() == ["A", "B"]
+
+
 def test_mean_and_deviation_are_over_regions_and_pooled_over_pixels():
     counts = pd.DataFrame(
         {"region": ["A", "A", "B"], "tp": [1, 1, 1], "tn": 0, "fp": [0, 2, 0], "fn": [0, 0, 3]}
@@ -87,3 +102,59 @@ def test_calibration_error_is_the_mean_distance_weighted_by_pixels():
     ones = prediction([[1]], [[1]])
     ones["probability"] = (("y", "x"), np.array([[1.0]]))
     assert count_probabilities(ones)["pixels"].iloc[-1] == 1
+
+
+def write_prediction(folder, tile, classes, probability, surface=None):
+    """Write a prediction as `predict` does; 255 is unlabelled."""
+    label = np.stack([np.equal(classes, 0), np.equal(classes, 1)], -1)
+    tile = xr.Dataset(
+        {"groundtruth": (("y", "x", "class"), label.astype(np.float32))},
+        attrs={"tile": tile, "region": tile[0]},
+    )
+    if surface is not None:
+        tile["surface"] = (("y", "x"), np.array(surface, np.uint8))
+    probability = np.array(probability, np.float32)
+    mapped = as_prediction(tile, np.stack([1 - probability, probability], -1))
+    write_netcdf(mapped, folder / f"{mapped.tile}.nc")
+
+
+def test_evaluation_leaves_scores_by_tile_probability_and_surface(tmp_path):
+    folder = tmp_path / "predictions" / "mine"
+    write_prediction(folder, "A-0", [[1, 0, 255]], [[0.9, 0.9, 0.9]])
+    with pytest.raises(InputError, match="run predict first"):  # it was cut off
+        evaluate("mine", out=tmp_path)
+    write_json(folder / "predictions.json", {})
+    evaluate("mine", out=tmp_path)
+    assert not (folder / "surfaces.csv").exists()
+    write_prediction(folder, "B-0", [[1, 1, 0]], [[0.9, 0.1, 0.1]], [[1, 1, 10]])
+    scores = evaluate("mine", out=tmp_path)
+    assert scores["tile"].tolist() == ["A-0", "B-0"]
+    assert scores[["tp", "tn", "fp", "fn"]].to_numpy().tolist() == [[1, 0, 1, 0], [1, 1, 0, 1]]
+    pd.testing.assert_frame_equal(pd.read_csv(folder / "scores.csv"), scores)
+    bins = pd.read_csv(folder / "reliability.csv")
+    assert bins["bin"].tolist() == list(range(20)) and bins["pixels"].sum() == 5
+    # pixels of .9: two of three are glacier; of .1: one of two
+    found = bins.loc[bins["pixels"] > 0, ["pixels", "glacier", "total"]].to_numpy()
+    assert found == pytest.approx(np.array([[2, 1, 0.2], [3, 2, 2.7]]))
+    surfaces = pd.read_csv(folder / "surfaces.csv")
+    assert list(surfaces) == ["tile", "region", "code", "tp", "tn", "fp", "fn"]
+    assert surfaces.to_numpy().tolist() == [
+        ["B-0", "B", 1, 1, 0, 0, 1],
+        ["B-0", "B", 10, 0, 1, 0, 0],
+    ]
+
+
+def test_evaluation_needs_predictions(tmp_path):
+    write_json(tmp_path / "predictions" / "mine" / "predictions.json", {})
+    with pytest.raises(InputError, match="no predictions in .*; run predict first"):
+        evaluate("mine", out=tmp_path)
+
+
+def test_a_prediction_is_read_as_codes_and_one_without_a_map_is_refused(tmp_path):
+    write_prediction(tmp_path, "A-0", [[1, 0, 255]], [[0.9, 0.1, 0.2]])
+    mapped = read_prediction(tmp_path / "A-0.nc")
+    assert mapped["groundtruth"].dtype == np.uint8
+    assert mapped["groundtruth"].values.tolist() == [[1, 0, 255]]
+    write_netcdf(mapped.drop_vars("glacier"), tmp_path / "A-1.nc")
+    with pytest.raises(InputError, match="A-1.nc has no 'glacier'; run predict again"):
+        read_prediction(tmp_path / "A-1.nc")

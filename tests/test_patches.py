@@ -100,6 +100,20 @@ def test_resize_is_bilinear_between_pixel_centres():
     assert out[0, :, 0].tolist() == [0, 0.25, 0.75, 1]
 
 
+@pytest.mark.parametrize(("side", "size"), [(5, 250), (90, 201), (250, 7), (3, 96)])
+def test_resize_agrees_with_numpy_along_both_axes(side, size):
+    image = np.random.default_rng(0).random((side, side, 2), dtype=np.float32)
+    out = np.empty((size, size, 2), np.float32)
+    resize(image, out)
+    at, centres = (np.arange(size) + 0.5) * side / size, np.arange(side) + 0.5
+
+    def interpolate(line):
+        return np.interp(at, centres, line)
+
+    expected = np.apply_along_axis(interpolate, 0, np.apply_along_axis(interpolate, 1, image))
+    assert np.allclose(out, expected, atol=1e-5)
+
+
 @given(st.integers(1, 20), st.integers(1, 40))
 def test_resize_keeps_a_constant_constant_and_one_hot_sums_one(side, size):
     out = np.empty((size, size, 2), np.float32)
@@ -145,6 +159,30 @@ def test_batches_of_training_go_on_over_epochs_in_whatever_order_they_are_drawn(
     assert np.array_equal(later[0]["optical"], resumed[1][0]["optical"])
     assert np.array_equal(first[0]["optical"], sequence(tiles, steps=3)[0][0]["optical"])
     assert not np.array_equal(first[0]["optical"], drawn[3][0]["optical"])
+    # of epoch 2, whether it is the third of one training or the second of one that began in epoch 1
+    assert np.array_equal(drawn[7][0]["optical"], resumed[4][0]["optical"])
+
+
+def test_how_a_patch_is_augmented_does_not_hang_on_where_it_lies(tiles, monkeypatch):
+    drawn, draw = [], Augmentation.draw
+    monkeypatch.setattr(Augmentation, "draw", lambda *a: drawn.append(draw(*a)) or drawn[-1])
+    training, found = sequence(tiles), set()
+    for index in range(60):
+        drawn.clear()
+        training.make(index)
+        found |= {(i, p.tile, drawn[0].flip_y) for i, p in enumerate(training.plan(index))}
+    assert len(found) == 4 * 3 * 2  # each patch of a batch from each tile, its first flipped or not
+
+
+@pytest.mark.parametrize("random", [True, False])
+def test_batches_drawn_in_order_are_made_once(tiles, monkeypatch, random):
+    made, make = [], PatchSequence.make
+    monkeypatch.setattr(PatchSequence, "make", lambda s, i: (made.append(i), make(s, i))[1])
+    batches = sequence(tiles, random=random)
+    for i in range(3):
+        batches[i]
+    assert {0, 1, 2} <= set(made) and len(made) == len(set(made))
+    assert random or len(made) == 3  # validation ends there
 
 
 def test_validation_walks_over_every_patch_once_in_order(tiles):
@@ -152,7 +190,14 @@ def test_validation_walks_over_every_patch_once_in_order(tiles):
     # 3 tiles of 2 x 2 patches in batches of 4
     assert len(validation) == 3
     inputs, _, _ = validation[1]
+    assert len(inputs["optical"]) == 4
     assert np.array_equal(inputs["optical"][3], tiles.read("B-1", "optical", np.s_[16:32, 16:32]))
+
+
+def test_the_last_batch_of_validation_holds_the_rest(tiles):
+    # 12 patches in batches of 5
+    validation = PatchSequence(tiles, ["dem"], 16, 5, ("output",), random=False)
+    assert [len(validation[i][0]["dem"]) for i in range(len(validation))] == [5, 5, 2]
 
 
 def test_unlabelled_pixels_weigh_nothing_even_after_zooming(tmp_path):

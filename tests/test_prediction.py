@@ -1,3 +1,7 @@
+import json
+from dataclasses import replace
+
+import h5py
 import keras
 import numpy as np
 import pytest
@@ -15,10 +19,21 @@ from glavitu import (
     load_weights,
     open_tiles,
     predict_tile,
+    save_weights,
 )
 from glavitu.backend import resolve
 from glavitu.evaluation import read_prediction
-from glavitu.prediction import blend, predict, window_starts, window_weights
+from glavitu.files import write_json
+from glavitu.outputs import Outputs
+from glavitu.prediction import (
+    blend,
+    is_predicted,
+    load_trained,
+    predict,
+    window_starts,
+    window_weights,
+)
+from glavitu.provenance import fingerprint
 from glavitu.training import train
 
 
@@ -37,6 +52,13 @@ def tile_of(values, **attributes):
         "padding_width": 0,
     } | attributes
     return xr.Dataset({"p": (("y", "x", "p_band"), values[..., None])}, attrs=attributes)
+
+
+def save_untrained(path, inputs):
+    """Write the weights of a small ResU-Net as `train` leaves them."""
+    model = build_model("resunet", inputs=inputs, patch_size=16, **TINY_SIZES["resunet"])
+    path.parent.mkdir()
+    save_weights(model, path, **TINY_SIZES["resunet"])
 
 
 def test_window_weights_are_a_gaussian_of_the_distance_to_the_centre():
@@ -67,34 +89,93 @@ def test_windows_cover_everything_and_stay_inside(length, stride):
     assert covered == set(range(length))
 
 
+def test_windows_end_flush_with_the_edge_and_none_is_twice():
+    assert window_starts(16, 8, 4) == [0, 4, 8]
+    assert window_starts(17, 8, 4) == [0, 4, 8, 9]
+    assert window_starts(8, 8, 4) == [0]
+
+
 def test_overlapping_windows_are_averaged_with_their_weights():
     # two windows of 4 at 0 and 2 answer 0 and 1; pixel 2 lies at 2 of the first, 0 of the second
     answers = iter([np.zeros((4, 4, 1)), np.ones((4, 4, 1))])
     blended = blend(lambda windows: [next(answers) for _ in windows], (4, 6), 4, 2, 8)
     w = window_weights(4)[0]
     assert blended[0, 2, 0] == pytest.approx(w[0] / (w[0] + w[2]))
+    assert blended.shape == (4, 6, 1) and blended.dtype == np.float32
 
 
 def test_prediction_has_probability_class_and_label_without_padding():
     rng = np.random.default_rng(0)
     values = rng.random((24, 30), dtype=np.float32)
-    tile = tile_of(values, padding_height=3, padding_width=0)
+    tile = tile_of(values, padding_height=3, padding_width=2)
+    tile["surface"] = (("y", "x"), rng.integers(0, 26, (24, 30)).astype(np.uint8))
     label = np.zeros((24, 30, 2))
     label[..., 1] = 1
     label[5] = 0
     tile["groundtruth"] = (("y", "x", "class"), label)
     result = predict_tile(identity(), tile, stride=7)
-    assert np.allclose(result["probability"], values[3:21], atol=1e-5)
-    assert np.array_equal(result["glacier"], values[3:21] > 0.5)
+    inner = np.s_[3:21, 2:28]
+    assert np.allclose(result["probability"], values[inner], atol=1e-5)
+    assert np.array_equal(result["glacier"], values[inner] > 0.5)
     assert (result["groundtruth"].values[2] == 255).all()
     assert result["groundtruth"].values[3:].min() == 1
+    assert np.array_equal(result["surface"], tile["surface"][inner])
+    assert result["probability"].attrs == {"long_name": "probability of the class glacier"}
+    assert result["glacier"].attrs["flag_values"] == [0, 1]
+
+
+def test_a_tile_that_says_nothing_of_padding_and_label_is_predicted_whole():
+    tile = xr.Dataset({"p": (("y", "x", "p_band"), np.full((20, 18, 1), 0.7, np.float32))})
+    result = predict_tile(identity(), tile)
+    assert dict(result.sizes) == {"y": 20, "x": 18}
+    assert set(result.data_vars) == {"probability", "glacier"}
+
+
+def test_windows_are_half_a_window_apart_by_default():
+    source = keras.Input((16, 16, 1), name="p")
+    ramp = source * np.linspace(0, 1, 16, dtype=np.float32)[None, :, None, None]
+    model = keras.Model(
+        {"p": source}, {"output": keras.layers.Concatenate(name="output")([1 - ramp, ramp])}
+    )
+    tile = tile_of(np.ones((40, 40), np.float32))
+    found = {stride: predict_tile(model, tile, stride=stride) for stride in (None, 8, 12)}
+    assert np.array_equal(found[None]["probability"], found[8]["probability"])
+    assert not np.allclose(found[None]["probability"], found[12]["probability"])
 
 
 def test_tiles_that_do_not_fit_are_refused():
-    with pytest.raises(InputError, match="smaller than a window of 16"):
+    with pytest.raises(InputError, match="is 15x30 pixels, smaller than a window of 16"):
         predict_tile(identity(), tile_of(np.zeros((15, 30), np.float32)))
     with pytest.raises(InputError, match=r"'p' has 0 band\(s\)"):
         predict_tile(identity(), tile_of(np.zeros((20, 20), np.float32)).rename(p="q"))
+    two = xr.concat([tile_of(np.zeros((20, 20), np.float32))] * 2, "p_band")
+    with pytest.raises(InputError, match=r"'p' has 2 band\(s\), the model expects 1"):
+        predict_tile(identity(), two.transpose("y", "x", "p_band"))
+    with pytest.raises(InputError, match="tile A-0: 'p' .*not finite"):
+        predict_tile(identity(), tile_of(np.full((20, 20), np.nan, np.float32)))
+
+
+def test_predictions_are_there_if_all_are_and_were_made_so(tmp_path):
+    def fill(*names):
+        for name in names:
+            (tmp_path / name).write_text("")
+
+    recipe = {"tiles": ["A-0", "B-0"], "stride": 8}
+    assert not is_predicted(tmp_path, recipe)  # an empty folder
+    write_json(tmp_path / "predictions.json", {"recipe": recipe})
+    fill("A-0.nc", "B-0.nc", "scores.csv")
+    assert is_predicted(tmp_path, recipe)
+    assert (tmp_path / "scores.csv").exists()
+    assert not is_predicted(tmp_path, recipe | {"stride": 4})
+    assert list(tmp_path.iterdir()) == []
+    fill("A-0.nc", "B-0.nc")  # cut off before the record
+    (tmp_path / ".part-1").mkdir()
+    assert not is_predicted(tmp_path, recipe)
+    assert list(tmp_path.iterdir()) == []
+    write_json(tmp_path / "predictions.json", {"recipe": recipe})
+    fill("A-0.nc")  # one is gone
+    assert not is_predicted(tmp_path, recipe)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_predict_leaves_a_file_per_tile_and_does_not_repeat_itself(
@@ -108,6 +189,27 @@ def test_predict_leaves_a_file_per_tile_and_does_not_repeat_itself(
     assert read_prediction(files[0]).sizes == {"y": 36, "x": 36}
     monkeypatch.setattr("glavitu.prediction.predict_tile", lambda *_: pytest.fail("repeated"))
     assert predict("resunet", **options) == files
+
+
+def test_predictions_say_how_they_were_made(weights, tiny_data, tiny_profile, tmp_path):
+    with h5py.File(tiny_data / "test.hdf5", "r+") as file:
+        del file["SVAL1-0000/groundtruth"]  # where a network is used, there is no label
+    options = {"data": tiny_data, "out": tmp_path, "weights": weights, "name": "mine"}
+    files = predict(profile=replace(tiny_profile, stride=6), **options)
+    assert "groundtruth" in read_prediction(files[0])
+    assert "groundtruth" not in read_prediction(files[1])
+    with h5py.File(files[0]) as file:
+        assert file["probability"].compression == "gzip"
+    path = tmp_path / "predictions" / "mine" / "predictions.json"
+    record = json.loads(path.read_text())
+    # 40x36 pixels: rows 0, 6, 12, 18, 24, columns 0, 6, 12, 18, 20; two tiles
+    assert record["windows"] == 2 * 5 * 5 and record["architecture"] == "glavitu"
+    assert record["recipe"]["weights"] == fingerprint(weights)
+    assert record["recipe"]["stride"] == 6
+    predict(profile=replace(tiny_profile, stride=0), **options)  # half a window
+    assert json.loads(path.read_text())["recipe"]["stride"] == 8
+    predict(profile=replace(tiny_profile, patch_size=64, stride=40), **options)
+    assert json.loads(path.read_text())["recipe"]["stride"] == 16  # that of these weights at most
 
 
 def test_published_weights_predict_without_a_training(tiny_data, tiny_profile, tmp_path):
@@ -130,6 +232,9 @@ def test_published_weights_predict_without_a_training(tiny_data, tiny_profile, t
         **TINY_SIZES["glavitu"],
     )
     load_weights(model, tmp_path / "published.h5")
+    tiles, paths = open_tiles(tiny_data / "test.hdf5"), Outputs(tmp_path, "new")
+    loaded, *_ = load_trained(None, tiny_profile, tiles, paths, tmp_path / "published.h5")
+    assert loaded.name == "glavitu"  # where nothing says which network it is
     expected = predict_tile(model, open_tiles(tiny_data / "test.hdf5")["ALP1-0000"])
     found = read_prediction(files[0])["probability"]
     assert np.allclose(found, expected["probability"], atol=1e-6)
@@ -138,7 +243,7 @@ def test_published_weights_predict_without_a_training(tiny_data, tiny_profile, t
 def test_predictions_open_where_they_lie_in_gis_software(tile_table, tiny_profile, tmp_path):
     compile_tiles(tile_table, tmp_path / "data", patch_size=16)
     options = {"profile": tiny_profile, "data": tmp_path / "data", "out": tmp_path}
-    train("resunet", **options)
+    save_untrained(tmp_path / "weights" / "resunet.weights.h5", {"dem": 1, "optical": 2})
     (file,) = predict("resunet", **options)
     with rasterio.open(f"netcdf:{file}:glacier") as raster:
         assert raster.crs.to_epsg() == 32632
@@ -150,10 +255,10 @@ def test_predictions_open_where_they_lie_in_gis_software(tile_table, tiny_profil
 
 def test_weights_of_another_network_are_refused(tiny_data, tiny_profile, tmp_path):
     options = {"profile": tiny_profile, "data": tiny_data, "out": tmp_path}
-    train("resunet", name="mine", **options)
+    weights = tmp_path / "weights" / "mine.weights.h5"
+    save_untrained(weights, {"dem": 2, "optical": 3})
     with pytest.raises(InputError, match="does not fit setr: it holds resunet"):
         predict("setr", name="mine", **options)
-    weights = tmp_path / "weights" / "mine.weights.h5"
     with pytest.raises(InputError, match="does not fit setr"):
         predict("setr", weights=weights, **options)
     with pytest.raises(InputError, match="no weights at"):

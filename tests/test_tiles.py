@@ -1,4 +1,5 @@
 import copy
+import json
 import os
 
 import h5py
@@ -57,6 +58,11 @@ def test_coordinates_and_crs_come_from_the_attributes(tmp_path, rng):
     assert tile["x"].values[0] == 500_015 and tile["y"].values[0] == 4_999_985  # pixel centres
     assert tile.rio.crs.to_epsg() == 32632
     assert tile.rio.bounds() == (500_000, 4_999_880, 500_180, 5_000_000)
+    assert "spatial_ref" in tile.coords
+    del attributes["crs"]
+    path = write(tmp_path / "b.hdf5", {"A-1": (make_tile_arrays(rng, 4, 6), attributes)})
+    tile = open_tiles(path)["A-1"]
+    assert set(tile.coords) == {"y", "x"} and tile["y"].values[-1] == 4_999_895
 
 
 @pytest.mark.parametrize(
@@ -91,6 +97,7 @@ def test_sources_are_those_of_all_tiles_and_a_tile_lacking_one_is_named(tmp_path
     tiles = open_tiles(write(tmp_path / "a.hdf5", tiles))
     assert tiles.sources == {"optical": 2, "sar": 1}
     tiles.check({"optical": 2}, 8)
+    tiles.check({"optical": 2}, 5)
     for inputs, size, message in [
         (tiles.sources, 8, "tile A-2 has no 'sar'"),
         ({"optical": 3}, 8, "'optical' has 2 band"),
@@ -120,6 +127,69 @@ def test_a_source_called_surface_stays_one(tmp_path, rng):
     tiles = open_tiles(write(tmp_path / "a.hdf5", {"A-1": (arrays, {})}))
     assert tiles.sources == {"surface": 2}
     assert tiles.read("A-1", "surface").shape == (8, 8, 2)
+
+
+def test_what_is_no_layer_of_a_tile_is_left_out(tmp_path):
+    with h5py.File(tmp_path / "a.hdf5", "w") as file:
+        file["A-1/dem"], file["A-1/mask"] = np.zeros((4, 6, 1)), np.zeros((4, 6))
+        file["A-1/surface"], file["A-1/cube"] = np.zeros(4), np.zeros((4, 6, 1, 1))
+        file["A-1/notes/dem"] = np.zeros((4, 6, 1))
+    assert set(open_tiles(tmp_path / "a.hdf5")["A-1"].data_vars) == {"dem"}
+
+
+def test_a_tile_says_how_much_of_it_is_padding(tmp_path, rng):
+    # at most 2 * 4 = 8 of 9 rows and 2 * 3 = 6 of 8 columns
+    padded = (make_tile_arrays(rng, 9, 8), {"padding_height": 4, "padding_width": 3})
+    tiles = {"A-1": padded, "A-2": (make_tile_arrays(rng, 9, 8), {})}
+    tiles = open_tiles(write(tmp_path / "a.hdf5", tiles))
+    names = ("padding_height", "padding_width")
+    assert [tiles["A-1"].attrs[name] for name in names] == [4, 3]
+    assert [tiles["A-2"].attrs[name] for name in names] == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("attributes", "message"),
+    [
+        ({"padding_height": 5}, "padding_height is 5, expected less than half of 9"),
+        ({"padding_height": -1}, "padding_height is -1, expected less than half of 9"),
+        ({"padding_width": 4}, "padding_width is 4, expected less than half of 8"),
+        ({"padding_width": 1.5}, "padding_width is 1.5"),
+        ({"transform": [30.0, 0, 5e5, 0, -30]}, r"transform is .*, not 6 numbers"),
+    ],
+)
+def test_a_tile_that_lies_nowhere_is_refused(tmp_path, rng, attributes, message):
+    path = write(tmp_path / "a.hdf5", {"A-1": (make_tile_arrays(rng, 9, 8), attributes)})
+    with pytest.raises(InputError, match=f"tile A-1: {message}"):
+        open_tiles(path)["A-1"]
+
+
+def test_a_file_says_what_it_holds_and_how_it_was_scaled(tmp_path, rng):
+    def scaled(name, scaling):
+        path = write(tmp_path / name, {"A-1": (make_tile_arrays(rng, 8, 8), {})})
+        with h5py.File(path, "r+") as file:
+            file.attrs["scaling"] = json.dumps(scaling)
+        return open_tiles(path)
+
+    scaling = {"dem": {"low": [0, 0], "high": [9, 9]}}
+    tiles = scaled("a.hdf5", scaling)
+    assert tiles.scaling == scaling and tiles.attrs == {"scaling": json.dumps(scaling)}
+    assert repr(tiles) == "<Tiles a.hdf5: 1 tiles, dem (2), optical (3)>"
+    assert scaled("unknown.hdf5", None).scaling is None
+    with pytest.raises(InputError, match="scaling of dem: low is .*, expected 2 numbers"):
+        assert scaled("narrow.hdf5", {"dem": {"low": [0], "high": [9]}}).scaling
+
+
+def test_tiles_of_no_pixels_or_with_values_that_are_not_finite_are_named(tmp_path, rng):
+    with h5py.File(tmp_path / "empty.hdf5", "w") as file:
+        file.create_dataset("A-1/dem", (0, 5, 1))
+    with pytest.raises(InputError, match="tile A-1 is 0x5 pixels"):
+        open_tiles(tmp_path / "empty.hdf5").check({"dem": 1}, labelled=False)
+    tiles = {name: (make_tile_arrays(rng, 8, 8), {}) for name in ("A-1", "A-2")}
+    tiles["A-2"][0]["dem"][3, 4, 1] = np.nan
+    tiles = open_tiles(write(tmp_path / "a.hdf5", tiles))
+    tiles.check_values({"optical": 3})
+    with pytest.raises(InputError, match="tile A-2: 'dem'"):
+        tiles.check_values(tiles.sources)
 
 
 def test_unlabelled_tiles_are_named(tmp_path, rng):
@@ -154,7 +224,7 @@ def test_files_that_hold_no_tiles_are_refused(tmp_path, rng):
         ("cut", "not an HDF5 file"),
         ("empty", "holds no tiles"),
         ("flat", r"holds no \(y, x, band\)"),
-        ("uneven", "arrays of different sizes"),
+        ("uneven", r"arrays of different sizes: dem \(4, 5\), optical \(4, 4\)$"),
         ("narrow", "arrays of different sizes"),
         ("linked", "is a link"),
         ("soft", "is a link"),
