@@ -131,7 +131,7 @@ esac
 if [[ $task != setup && $task != test && ! -f $root/profiles/$task.yaml && ! ($task == *.yaml && -f $task) ]]; then
     profiles=("$root"/profiles/*.yaml)
     profiles=("${profiles[@]##*/}")
-    die "unknown task '$task': expected setup, test a profile (${profiles[*]%.yaml}) or a YAML file; see --help"
+    die "unknown task '$task': expected setup, test, a profile (${profiles[*]%.yaml}) or a YAML file; see --help"
 fi
 
 set_up

@@ -14,10 +14,14 @@ from glavitu.profiles import PRECISIONS
 LONGEST = 1000  # characters of an error
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(context_settings={"help_option_names": ["-h", "--help"]}, invoke_without_command=True)
 @click.version_option(__version__, prog_name="glavitu")
-def cli():
+@click.pass_context
+def cli(ctx):
     """Multi-regional glacier mapping with GlaViTU."""
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help(), err=True)
+        ctx.exit(2)
 
 
 @cli.command()
@@ -35,8 +39,11 @@ def train(architecture, name, profile, sources, devices, precision, **options):
         sources=sources.split(",") if sources else None, devices=devices, precision=precision
     )
     log = train(architecture, name=name, profile=profile, **options)
-    best = log["val_output_iou_1"].max()
-    click.echo(f"{name or architecture}: best validation IoU {best:.3f} after {len(log)} epochs")
+    best = log.loc[log["val_output_iou_1"].idxmax()]
+    click.echo(
+        f"{name or architecture}: best validation IoU {best['val_output_iou_1']:.3f} in epoch "
+        f"{best['epoch'] + 1:.0f} of {len(log)}"
+    )
 
 
 @cli.command()

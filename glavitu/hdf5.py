@@ -140,12 +140,10 @@ def map_arrays(file, variables):
     }
 
 
-def check_finite(values, where):
+def check_finite(values, where, advice="give them a value and no label"):
     """Raise `InputError` unless all values are finite."""
     if count := values.size - np.count_nonzero(np.isfinite(values)):
-        raise InputError(
-            f"{where} holds {count} values that are not finite; give them a value and no label"
-        )
+        raise InputError(f"{where} holds {count} values that are not finite; {advice}")
 
 
 def check_label(label, where):

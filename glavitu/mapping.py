@@ -35,7 +35,7 @@ from glavitu.mapping_settings import (
 )
 from glavitu.progress import progress
 from glavitu.provenance import fingerprint, provenance
-from glavitu.strips import Job, predict_strip, scene_starts
+from glavitu.strips import Job, opened, predict_strip, scene_starts
 
 CACHE = 128  # of GDAL, in MB; its own choice is a share of the machine's memory
 
@@ -206,6 +206,8 @@ def _check_place(scene, reference):
 
 def _make(job, scene, out, record, reference, scheduler):
     """Make a map; write and return the completed record."""
+    if scheduler is None:
+        opened(job)  # weights that cannot be used show before anything is written
     started = time.perf_counter()
     with connected(scheduler) as client:
         raw = _predict(job, scene, out, record["recipe"], client)

@@ -48,7 +48,7 @@ def predict_strip(job, row):
         Sums of weighted probabilities and of weights (2, size, width), float32; and where every
         source has data (size, width).
     """
-    model, scene = _open(job)
+    model, scene = opened(job)
     width, size = scene.shape[1], job.size
     sums = np.zeros((2, size, width), np.float32)
     valid = np.zeros((size, width), bool)
@@ -119,7 +119,7 @@ def _seed_dropout(model, row, sample):
             layer.seed_generator.state.assign(np.array([row, 1000 * sample + i], "uint32"))
 
 
-def _open(job):
+def opened(job):
     """Return model and scene of a job; a worker opens them once."""
     modified = Path(job.weights).stat().st_mtime_ns
     return _load(job.weights, modified, job.precision), _scene(

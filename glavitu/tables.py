@@ -27,7 +27,7 @@ def read_table(csv, columns, expected):
         raise InputError(f"{csv}: row {int((names == '').argmax()) + 1} lacks {key!r}")
     for name in names:
         if not re.fullmatch(r"[\w-][\w.-]{0,199}", name):
-            raise InputError(f"{csv}: {key} name {name!r} may hold only letters, digits and _ . -")
+            raise InputError(f"{csv}: {key} {name!r} may hold only letters, digits and _ . -")
     if names.duplicated().any():
         raise InputError(f"{csv}: {key} {names[names.duplicated()].iloc[0]!r} twice")
     return table

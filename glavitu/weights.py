@@ -67,7 +67,7 @@ def _opened(path):
         raise InputError(f"no weights at {path}; train first, or name another file") from None
     with file, reading(path):
         for key, array in check_all(file).items():
-            check_finite(array[()], f"{path}: {key}")
+            check_finite(array[()], f"{path}: {key}", "train again")
         if "layer_names" not in file.attrs and "layers" not in file:
             raise InputError(f"{path} is HDF5 but holds no Keras weights")
         yield file

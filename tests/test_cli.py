@@ -46,6 +46,11 @@ def test_help_is_there_without_importing_keras():
     assert done.returncode == 0 and "train" in done.stdout
 
 
+def test_without_a_command_the_help_is_shown_as_it_is(run):
+    status, _, err = run()
+    assert status == 2 and "\n  train " in err and "error" not in err
+
+
 def test_models_prints_the_published_numbers_of_parameters(run):
     status, out, _ = run("models")
     assert status == 0

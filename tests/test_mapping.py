@@ -6,6 +6,7 @@ import threading
 import time
 
 import geopandas as gpd
+import h5py
 import numpy as np
 import pytest
 import rasterio
@@ -18,6 +19,7 @@ from conftest import make_scene
 from glavitu import InputError, load_model, mapping, strips
 from glavitu.__main__ import cli
 from glavitu.files import write_json
+from glavitu.hdf5 import check_all
 from glavitu.prediction import blend
 from glavitu.scenes import scale, to_dataarray, write_raster
 
@@ -243,6 +245,20 @@ def test_weights_without_a_record_are_refused(weights, scene, tmp_path):
         mapping.map_scene(lone, scene[0], tmp_path / "out")
     with pytest.raises(InputError, match="no weights at"):
         mapping.map_scene(tmp_path / "none.weights.h5", scene[0], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_weights_that_are_no_numbers_are_refused_before_anything_is_written(
+    weights, scene, tmp_path
+):
+    paths, _ = scene
+    shutil.copytree(weights.parent, tmp_path / "weights")
+    broken = tmp_path / "weights" / weights.name
+    with h5py.File(broken, "r+") as file:
+        for array in check_all(file).values():
+            array[()] = np.full(array.shape, np.nan)
+    with pytest.raises(InputError, match="not finite; train again"):
+        mapping.map_scene(broken, paths, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
