@@ -104,8 +104,8 @@ def main(weights, test, rounds):
             for r in rows
             if (r["stride"], r["precision"]) == (name, precision)
         ]
-        row["IoU, mean of networks"] = f"{np.mean(costs):+.4f}" if costs else "–"
-        row["IoU, worst"] = f"{min(costs):+.4f}" if costs else "–"
+        row["IoU difference, mean"] = f"{np.mean(costs):+.4f}" if costs else "–"
+        row["worst network"] = f"{min(costs):+.4f}" if costs else "–"
         table.append(row)
     seconds = [{"way": way, "seconds": found} for way, found in taken.items()]
     write_table("prediction", pd.DataFrame(table), {"seconds": seconds, "scores": rows})
