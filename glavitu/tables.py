@@ -25,9 +25,10 @@ def read_table(csv, columns, expected):
     key, names = columns[0], table[columns[0]]
     if (names == "").any():
         raise InputError(f"{csv}: row {int((names == '').argmax()) + 1} lacks {key!r}")
+    kind = "name" if key == "name" else f"{key} name"
     for name in names:
         if not re.fullmatch(r"[\w-][\w.-]{0,199}", name):
-            raise InputError(f"{csv}: {key} {name!r} may hold only letters, digits and _ . -")
+            raise InputError(f"{csv}: {kind} {name!r} may hold only letters, digits and _ . -")
     if names.duplicated().any():
         raise InputError(f"{csv}: {key} {names[names.duplicated()].iloc[0]!r} twice")
     return table
