@@ -120,6 +120,7 @@ def main(sides):
     units = {"scene": "scene, pixels a side", "tiles": "tiles", "batch": "patches in a batch"}
     table = pd.DataFrame(rows)
     table["what"] = table["what"].map(units)
+    table["seconds"] = table["seconds"].map("{:.1f}".format)
     draw(pd.DataFrame(rows), units)
     table = table.rename(columns={"MiB": "memory beyond the network (MiB)"})
     write_table("growth", table, rows, pictures={"growth_curves": "Time and memory by size"})

@@ -8,6 +8,7 @@ import click
 
 from glavitu import __version__
 from glavitu.errors import InputError
+from glavitu.files import FULL
 from glavitu.options import Finite, pairs, shared
 from glavitu.profiles import PRECISIONS
 
@@ -279,7 +280,8 @@ def _explain(error):
     if isinstance(error, click.ClickException):
         return error.format_message(), error.exit_code
     if isinstance(error, OSError):
-        return f"{error.filename or 'file'}: {error.strerror or error}", 2
+        advice = "; make room, then the same command goes on from here" * (error.errno in FULL)
+        return f"{error.filename or 'file'}: {error.strerror or error}{advice}", 2
     if isinstance(error, MemoryError):
         return f"memory does not suffice ({error}); try smaller tiles, patches or batches", 1
     if type(error).__name__ == "StudyError":

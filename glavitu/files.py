@@ -11,7 +11,7 @@ from pathlib import Path
 from glavitu.errors import InputError
 
 MOST = 1 << 28  # bytes of a JSON file
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FULL_TEXTS = ("No space left on device", "disk is full", "File too large", "quota exceeded")
 _SCANT = 1 << 14  # bytes free, with which nothing can be written
 
@@ -94,7 +94,7 @@ def _full(error, path):
     while error is not None:
         if isinstance(error, InputError):
             return None
-        if getattr(error, "errno", None) in _FULL:
+        if getattr(error, "errno", None) in FULL:
             return error.errno
         if any(text in str(error) for text in _FULL_TEXTS):
             return errno.ENOSPC

@@ -93,6 +93,17 @@ def open_new(part):
             raw.check()  # whatever HDF5 made of it
 
 
+def write_tile(file, name, arrays, attributes):
+    """Write one tile to an open `h5py.File`: arrays by variable, and attributes.
+
+    Arrays are (y, x, band), but (y, x) for ``surface``.
+    """
+    group = file.create_group(name)
+    for variable, array in arrays.items():
+        group.create_dataset(variable, data=array)
+    group.attrs.update(attributes)
+
+
 def write_netcdf(dataset, path):
     """Write an `xarray.Dataset` as NetCDF, whole or not at all."""
     with replacing(path) as part, _Patient(part) as raw:

@@ -13,12 +13,12 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from glavitu import __version__
 from glavitu.errors import InputError
 from glavitu.files import locked, replacing
-from glavitu.hdf5_writing import open_new
+from glavitu.hdf5_writing import open_new, write_tile
 from glavitu.local_rasters import check_bands, check_north_up, check_proj, first_line
 from glavitu.profiles import UNFINISHED
 from glavitu.progress import progress
 from glavitu.tile_tables import read_tile_table, sources_of
-from glavitu.tiles import SPLITS, SURFACE, UNKNOWN, write_tile
+from glavitu.tiles import SPLITS, SURFACE, UNKNOWN
 
 MOST = 1 << 30  # numbers in a raster that is read as a whole
 LARGEST_PATCH = 1 << 14  # pixels of a side

@@ -296,14 +296,3 @@ def _georeference(tile):
 
         tile = tile.rio.write_crs(tile.attrs["crs"])
     return tile
-
-
-def write_tile(file, name, arrays, attributes):
-    """Write one tile to an open `h5py.File`: arrays by variable, and attributes.
-
-    Arrays are (y, x, band), but (y, x) for ``surface``.
-    """
-    group = file.create_group(name)
-    for variable, array in arrays.items():
-        group.create_dataset(variable, data=array)
-    group.attrs.update(attributes)

@@ -6,7 +6,7 @@ import pytest
 
 from glavitu import InputError, band_ratio, open_tiles
 from glavitu.evaluation import evaluate
-from glavitu.tiles import write_tile
+from glavitu.hdf5_writing import write_tile
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ import xarray as xr
 import yaml
 from test_mapping import make_scene
 
+from glavitu.__main__ import main
 from glavitu.demo_data import make_demo_data
 from glavitu.files import replacing
 from glavitu.hdf5_writing import creating, write_netcdf
@@ -69,6 +70,18 @@ def test_a_file_whose_disk_fills_up_stops_at_the_next_flush(limit, tmp_path):
         file["a"] = np.zeros(5000)
         file.flush()
         pytest.fail("went on")
+
+
+def test_the_command_line_says_how_to_go_on(limit, tile_table, tmp_path, monkeypatch, capsys):
+    arguments = ["glavitu", "compile", tile_table, tmp_path / "out", "--patch-size", "64"]
+    monkeypatch.setattr(sys, "argv", [str(argument) for argument in arguments])
+    limit(20_000)
+    with pytest.raises(SystemExit) as exit:
+        main()
+    limit(10_000_000)  # pytest writes files, too
+    error = capsys.readouterr().err
+    assert exit.value.code == 2 and error.count("\n") == 1 and str(tmp_path / "out") in error
+    assert error.endswith("File too large; make room, then the same command goes on from here\n")
 
 
 def test_a_raster_that_lacks_a_block_is_not_taken_for_whole(tmp_path):
@@ -144,7 +157,8 @@ def test_a_command_on_a_small_disk_stops_in_one_line_and_goes_on(command, tiny_p
                 failures += 1
                 assert stopped.returncode == 2, stopped.stderr
                 lines = stopped.stderr.splitlines()
-                assert len(lines) == 1 and "No space left on device" in lines[0], stopped.stderr
+                assert len(lines) == 1, stopped.stderr
+                assert "No space left on device; make room, then the same" in lines[0]
             for path in disk.rglob("*.*5"):
                 h5py.File(path).close()
             assert not list(disk.rglob(".part-*5")) and not list(disk.rglob(".lock*"))

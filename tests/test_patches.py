@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from glavitu import open_tiles
+from glavitu.hdf5_writing import write_tile
 from glavitu.patches import (
     Augmentation,
     Patch,
@@ -15,7 +16,6 @@ from glavitu.patches import (
     random_patches,
     resize,
 )
-from glavitu.tiles import write_tile
 
 
 def test_grid_patches_are_consecutive_and_leave_the_rest_out():

@@ -9,7 +9,8 @@ from conftest import make_tile_arrays
 
 from glavitu import InputError, load_model, open_tiles
 from glavitu.exploration import band_histograms
-from glavitu.tiles import find_split, write_tile
+from glavitu.hdf5_writing import write_tile
+from glavitu.tiles import find_split
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import shapely
 import yaml
 
 from glavitu.files import write_json
-from glavitu.tiles import write_tile
+from glavitu.hdf5_writing import write_tile
 
 SIZES = {"fusion_filters": 4, "filters": 4, "steps": 2}
 PROFILE = {"data": "unused", "architectures": ["resunet"], "sizes": {"resunet": SIZES}}
