@@ -18,7 +18,7 @@ def folder_from(variable):
 
 
 def machine():
-    """Return the processor and the number of its cores that this process may use."""
+    """Return the processor, the number of its cores, and its units for bfloat16."""
     info = Path("/proc/cpuinfo")
     text = info.read_text(encoding="utf-8") if info.exists() else ""
     model = re.search(r"^model name\s*: (.+)$", text, re.MULTILINE)

@@ -65,16 +65,18 @@ def timings(rounds):
 
 def scores(weights, test):
     """Return way of predicting -> mean over networks of the IoU's difference, and the worst."""
-    from glavitu import load_model, open_tiles, pool, predict_tile, score
+    from glavitu import load_model, open_tiles, predict_tile, score
+    from glavitu.evaluation import summarise
+    from glavitu.prediction import inputs_of
 
     tiles, rows = open_tiles(test), []
     for path in sorted(Path(weights).glob("*.weights.h5")):
         for name, part in STRIDES.items():
             for precision in ("float32", "bfloat16"):
                 model = load_model(path, precision=precision)
-                stride = int(part * next(iter(model.input.values())).shape[1])
+                stride = int(part * inputs_of(model)[0])
                 found = [predict_tile(model, tile, stride=stride) for tile in tiles.values()]
-                iou = pool(score(found), by="region")["IoU"].mean()
+                iou = summarise(score(found))["mean"]
                 row = {"network": path.name, "stride": name, "precision": precision, "IoU": iou}
                 rows.append(row)
                 print(row, flush=True)

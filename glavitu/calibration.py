@@ -18,7 +18,7 @@ from glavitu.evaluation import calibration_error, count_probabilities, read_pred
 from glavitu.files import locked, read_json, scratch, write_json
 from glavitu.hdf5_writing import write_netcdf
 from glavitu.outputs import Outputs
-from glavitu.prediction import load_trained, predict_tile
+from glavitu.prediction import inputs_of, load_trained, predict_tile
 from glavitu.profiles import load_profile
 from glavitu.progress import progress
 from glavitu.provenance import fingerprint, provenance
@@ -153,12 +153,17 @@ def calibrate(name, *, profile="demo", data=None, out="."):
         What was written: the temperature; ece_before and ece_after, the expected calibration error
         (see `glavitu.evaluation.calibration_error`); pixels, how many were labelled; bins, the
         pixels by probability (see `reliability`); what it was made of and with.
+
+    Raises
+    ------
+    InputError
+        For data or a training that is not there, or validation tiles of one class alone.
     """
     profile = load_profile(profile)
     tiles = open_tiles(find_split(data or profile.data, "val"))
     data_used = fingerprint(tiles.path)
     model, weights, used = load_trained(None, profile, tiles, Outputs(out, name))
-    size = next(iter(model.input.values())).shape[1]
+    size, _ = inputs_of(model)
     tiles.check({}, size)
     recipe = {
         "weights": used,

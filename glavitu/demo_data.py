@@ -135,9 +135,9 @@ def _make(directory, recipe, workers):
 def make_demo_scene(directory, region="ALP", *, size=512, seed=1):
     """Make the rasters of one demo scene as a user may have them, and its true outlines.
 
-    Writes ``optical.tif`` and ``sar.tif`` of 30 m, ``dem.tif`` of elevation alone and of 60 m, and
-    ``outlines.gpkg``. Another seed than the tiles' gives another world than theirs; the same
-    arguments always give the same files.
+    Writes ``optical.tif`` and ``sar.tif`` of 30 m, ``dem.tif`` of elevation alone and of 60 m,
+    ``truth.tif`` (1 glacier, 0 not) and its ``outlines.gpkg``. Another seed than the tiles' gives
+    another world than theirs; the same arguments always give the same files.
 
     Returns
     -------

@@ -29,6 +29,11 @@ def score(predictions):
     pandas.DataFrame
         A row per tile: tile, region, tp, tn, fp, fn (pixels; glacier is positive) and the scores of
         `with_scores`.
+
+    Raises
+    ------
+    InputError
+        For a prediction without ``groundtruth``.
     """
     return with_scores(pd.DataFrame([_count(prediction) for prediction in predictions]))
 
@@ -119,6 +124,11 @@ def evaluate(name, *, out="."):
     -------
     pandas.DataFrame
         A row per tile, as of `score`.
+
+    Raises
+    ------
+    InputError
+        Where there are no predictions of that name, or what is there cannot be read.
     """
     check_name(name)
     folder = Path(out) / "predictions" / name

@@ -40,13 +40,15 @@ def surface_shares(tiles):
     return pd.Series(known) / sum(known.values())
 
 
-def band_histograms(tiles, bins=40):
+def band_histograms(tiles, sources=None, *, bins=40):
     """Return the distribution of each band for both classes.
 
     Parameters
     ----------
     tiles : Tiles
         Tiles to sample, evenly, `SAMPLE` pixels each.
+    sources : dict of str to int, optional
+        Source -> bands, of every tile; by default all that the file has.
     bins : int
         Bins between the 1st and the 99th percentile of a band.
 
@@ -56,23 +58,24 @@ def band_histograms(tiles, bins=40):
         Columns source, band (from 1), from, to (scaled value), background and glacier (shares of
         the pixels of each class in the band; values beyond the range are in the outer bins).
     """
-    pixels = [_sample(tiles, name) for name in progress(tiles, description="histograms")]
+    sources = sources or tiles.sources
+    pixels = [_sample(tiles, name, sources) for name in progress(tiles, description="histograms")]
     glacier = np.concatenate([labels for _, labels in pixels])
     tables = []
-    for source, bands in tiles.sources.items():
+    for source, bands in sources.items():
         values = np.concatenate([arrays[source] for arrays, _ in pixels])
         tables += [_histogram(values[:, b], glacier, bins, source, b + 1) for b in range(bands)]
     return pd.concat(tables, ignore_index=True)
 
 
-def _sample(tiles, name):
+def _sample(tiles, name, sources):
     """Return values (n, band) by source and the label (n,) of evenly spread labelled pixels."""
     label = tiles.read(name, "groundtruth").reshape(-1, 2)
     chosen = np.flatnonzero(label.any(-1))
     chosen = chosen[:: max(1, len(chosen) // SAMPLE)]
     arrays = {
         source: tiles.read(name, source).reshape(-1, bands)[chosen]
-        for source, bands in tiles.sources.items()
+        for source, bands in sources.items()
     }
     return arrays, label[chosen, 1] > 0.5
 

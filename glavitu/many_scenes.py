@@ -7,7 +7,8 @@ import pandas as pd
 from glavitu.errors import InputError
 from glavitu.files import replacing
 from glavitu.mapping import connected, map_scene
-from glavitu.mapping_settings import check_picture, check_stride, read_trained
+from glavitu.mapping_settings import check_picture, read_trained
+from glavitu.prediction import check_stride
 from glavitu.progress import say
 from glavitu.tables import inside, read_table
 from glavitu.units import in_units
@@ -75,6 +76,8 @@ def _read(csv, inputs):
     unknown = [column for column in table if column not in (*FIXED_COLUMNS, *inputs)]
     if unknown:
         raise InputError(f"{csv}: column {unknown[0]!r} is not used; expected {expected}")
+    if (table["name"] == SUMMARY).any():
+        raise InputError(f"{csv}: no scene can be named {SUMMARY!r}, as the summary is")
     if table.empty:
         raise InputError(f"{csv} has no scenes; expected a row for each")
     return table.assign(**{name: "" for name in FIXED_COLUMNS if name not in table})

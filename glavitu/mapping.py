@@ -29,10 +29,10 @@ from glavitu.mapping_settings import (
     check_date,
     check_outputs,
     check_picture,
-    check_stride,
     finished,
     read_trained,
 )
+from glavitu.prediction import check_stride
 from glavitu.progress import progress
 from glavitu.provenance import fingerprint, provenance
 from glavitu.strips import Job, opened, predict_strip, scene_starts

@@ -30,17 +30,6 @@ def read_trained(weights):
     return built, {source: scaling[source] for source in built["inputs"]}
 
 
-def check_stride(stride, size):
-    """Return the step between windows of a size, by default half of it."""
-    if stride is None:
-        return size // 2
-    if not 1 <= stride <= size:
-        raise InputError(
-            f"stride {stride} would leave gaps between windows of {size} pixels; use 1 to {size}"
-        )
-    return stride
-
-
 def check_picture(picture, inputs):
     """Return which bands of which source to draw, None for the usual ones."""
     if not picture:
@@ -93,6 +82,8 @@ def finished(out, recipe, overwrite):
     if not path.exists():
         return None
     record = read_json(path, "recipe", "remarks")
+    if not isinstance(record["recipe"], dict):
+        raise InputError(f"{path} holds no settings of a map; name another folder (-o)")
     change = difference(record["recipe"], recipe)
     if change is None and all((out / name).exists() for name in OUTPUTS):
         return record

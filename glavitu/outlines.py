@@ -142,7 +142,6 @@ def write_outlines(frame, path, *, written=None):
     if Path(path).suffix.lower() != ".gpkg":
         raise InputError(f"{path} must end in .gpkg, as outlines are written as GeoPackage")
     with replacing(path) as part:
-        part.unlink(missing_ok=True)  # GDAL would add a layer to what a killed writer left
         kind = None if len(frame) else "Polygon"
         pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": written})
         try:

@@ -33,6 +33,8 @@ class Outputs:
         """Tell whether this very training is done; clear or refuse the traces of another."""
         if self.record.exists() and self.weights.exists():
             found = read_json(self.record, "settings")["settings"]
+            if not isinstance(found, dict):
+                raise InputError(f"{self.record} holds no settings of a training; remove it")
         elif self.checkpoint.exists():
             with (
                 open_file(self.checkpoint, hint="; remove it to begin anew") as file,

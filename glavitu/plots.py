@@ -47,9 +47,12 @@ def stretch(values, bands=None):
     return np.nan_to_num(np.clip((image - low) / np.maximum(high - low, 1e-6), 0, 1))
 
 
-def plot_tiles(tiles, names):
-    """Draw tiles, one row each: false colour with the outline, then each source's first band."""
-    sources = [source for source in tiles.sources if source != "optical"]
+def plot_tiles(tiles, names, sources=None):
+    """Draw tiles, one row each: false colour with the outline, then each source's first band.
+
+    The sources are those given, which each tile must have; by default all that the file has.
+    """
+    sources = [source for source in sources or tiles.sources if source != "optical"]
     columns = len(sources) + 1
     _, axes = plt.subplots(
         len(names),
@@ -212,7 +215,7 @@ def _outline(ax, glacier, colour):
 
 
 def _scale_bar(ax, tile):
-    """Draw the length of a kilometre, or of a tenth of the width if that is more."""
+    """Draw the length of a kilometre, or of about a fifth of the width if that is more."""
     if "x" not in tile.coords or "spatial_ref" not in tile.coords or not tile.rio.crs.is_projected:
         return
     pixel = abs(float(tile["x"][1] - tile["x"][0]))

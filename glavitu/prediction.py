@@ -35,7 +35,7 @@ def predict_tile(model, tile, *, stride=None, batch_size=8):
     tile : xarray.Dataset
         A tile of `open_tiles`: one variable (y, x, band) per input of the network.
     stride : int, optional
-        By default half a window, as published.
+        Step between windows, in pixels, at most a window; by default half of one, as published.
     batch_size : int
         Windows predicted at once.
 
@@ -49,9 +49,11 @@ def predict_tile(model, tile, *, stride=None, batch_size=8):
     Raises
     ------
     InputError
-        If the tile lacks a source, is smaller than a window, or holds values that are not finite.
+        If the tile lacks a source, is smaller than a window or holds values that are not finite, or
+        the stride would leave gaps.
     """
-    size, sources = _inputs_of(model)
+    size, sources = inputs_of(model)
+    stride = check_stride(stride, size)
     for source, bands in sources.items():
         found = tile[source].shape[2] if source in tile else 0
         if found != bands:
@@ -71,10 +73,21 @@ def predict_tile(model, tile, *, stride=None, batch_size=8):
         lambda windows: _predict_windows(folded(model), arrays, windows, size),
         shape,
         size,
-        stride or size // 2,
+        stride,
         batch_size,
     )
     return as_prediction(tile, probabilities)
+
+
+def check_stride(stride, size):
+    """Return the step between windows of a size, by default half of it."""
+    if stride is None:
+        return size // 2
+    if not 1 <= stride <= size:
+        raise InputError(
+            f"stride {stride} would leave gaps between windows of {size} pixels; use 1 to {size}"
+        )
+    return stride
 
 
 def window_weights(size):
@@ -145,13 +158,18 @@ def predict(architecture=None, *, profile="demo", data=None, out=".", name=None,
     -------
     list of Path
         The files, one per tile.
+
+    Raises
+    ------
+    InputError
+        For data or weights that are not there, cannot be read or do not fit each other.
     """
     profile = load_profile(profile)
     name = name or architecture or "glavitu"
     tiles = open_tiles(find_split(data or profile.data, "test"))
     data = fingerprint(tiles.path)
     model, _, used = load_trained(architecture, profile, tiles, Outputs(out, name), weights)
-    size, inputs = _inputs_of(model)
+    size, inputs = inputs_of(model)
     tiles.check(inputs, size, labelled=False)
     folder = Path(out) / "predictions" / name
     recipe = {
@@ -185,7 +203,7 @@ def is_predicted(folder, recipe):
 
 def _predict_all(model, tiles, folder, recipe, batch_size):
     """Write a file for each tile, then the record that says that all are there."""
-    size, _ = _inputs_of(model)
+    size, _ = inputs_of(model)
     windows = sum(
         len(window_starts(height, size, recipe["stride"]))
         * len(window_starts(width, size, recipe["stride"]))
@@ -234,7 +252,8 @@ def load_trained(architecture, profile, tiles, paths, weights=None):
     return model, source, used
 
 
-def _inputs_of(model):
+def inputs_of(model):
+    """Return the side of a network's patches in pixels, and source -> bands."""
     shapes = {source: tensor.shape for source, tensor in model.input.items()}
     return next(iter(shapes.values()))[1], {source: shape[3] for source, shape in shapes.items()}
 

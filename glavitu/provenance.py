@@ -26,9 +26,13 @@ def provenance():
 
 
 def commit():
-    """Return the commit of the checkout this package runs from, ``+changes`` when it differs."""
+    """Return the commit of the checkout this package runs from, ``+changes`` when it differs.
+
+    None where it was installed elsewhere, though that be in the checkout of another project.
+    """
     folder = Path(__file__).parent
     try:
+        _git(folder, "ls-files", "--error-unmatch", "--", Path(__file__).name)
         head = _git(folder, "rev-parse", "--short=12", "HEAD")
         return head + ("+changes" if _git(folder, "status", "--porcelain", "--", ".") else "")
     except (OSError, subprocess.SubprocessError):

@@ -164,8 +164,8 @@ class Results:
         return tables
 
     def typical_tiles(self, regions):
-        """Return for each region the tile whose IoU, pooled over methods, is the median."""
-        tiles = pool(self.scores, by=["region", "tile"]).sort_values("IoU")
+        """Return for each region the tile with glacier whose IoU over all methods is the median."""
+        tiles = pool(self.scores, by=["region", "tile"]).query("tp + fn > 0").sort_values("IoU")
         groups = (tiles.loc[tiles["region"] == region, "tile"] for region in regions)
         return [group.iloc[(len(group) - 1) // 2] for group in groups]
 

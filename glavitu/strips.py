@@ -1,13 +1,14 @@
 """Predict one row of windows of a scene, here or in a worker elsewhere."""
 
 import json
+import os
 from functools import lru_cache
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from glavitu.backend import keras
+from glavitu.errors import InputError
 from glavitu.folding import folded
 from glavitu.grids import open_scene
 from glavitu.prediction import window_starts, window_weights
@@ -69,7 +70,8 @@ def predict_strip(job, row):
                 source: np.stack([array[:, c - left : c - left + size] for c in batch])
                 for source, array in arrays.items()
             }
-            for column, probability in zip(batch, _ask(model, patches, job, row), strict=True):
+            answers = _ask(model, patches, job, row, batch[0])
+            for column, probability in zip(batch, answers, strict=True):
                 end = min(column + size, width)
                 sums[0, :, column:end] += (weights * probability)[:, : end - column]
                 sums[1, :, column:end] += weights[:, : end - column]
@@ -86,7 +88,7 @@ def _chunks(columns, length):
     return chunks
 
 
-def _ask(model, patches, job, row):
+def _ask(model, patches, job, row, column):
     """Return the probability of glacier (n, y, x), averaged over symmetries and dropout."""
     turned = [(flip, turns) for flip in (False, True) for turns in range(4)]
     answers = []
@@ -97,7 +99,7 @@ def _ask(model, patches, job, row):
                 _turn_back(model.predict_on_batch(changed)["output"][..., 1], flip, turns)
             )
         for sample in range(job.dropout_samples):
-            _seed_dropout(model, row, sample)
+            _seed_dropout(model, row, column, sample)
             output = model(changed, training=True)["output"][..., 1]
             answers.append(_turn_back(keras.ops.convert_to_numpy(output), flip, turns))
     return np.mean(answers, axis=0, dtype=np.float32)
@@ -112,29 +114,42 @@ def _turn_back(array, flip, turns):
     return array[:, :, ::-1] if flip else array
 
 
-def _seed_dropout(model, row, sample):
-    """Make dropout depend on place and sample only, whoever predicts."""
-    for i, layer in enumerate(model.layers):
-        if isinstance(layer, keras.layers.SpatialDropout2D | keras.layers.Dropout):
-            layer.seed_generator.state.assign(np.array([row, 1000 * sample + i], "uint32"))
+def _seed_dropout(model, row, column, sample):
+    """Make the masks of a batch depend on its place and the sample only, whoever predicts."""
+    for i, state in enumerate(_masks(model)):
+        sequence = np.random.SeedSequence([row, column, sample, i])
+        state.assign(sequence.generate_state(2, np.uint32))
+
+
+def _masks(model):
+    """Return the states of the random numbers that a network drops features by."""
+    variables = model.non_trainable_variables
+    return [variable for variable in variables if variable.name == "seed_generator_state"]
 
 
 def opened(job):
     """Return model and scene of a job; a worker opens them once."""
-    modified = Path(job.weights).stat().st_mtime_ns
-    return _load(job.weights, modified, job.precision), _scene(
-        json.dumps([job.paths, job.inputs, job.grid, job.nodata])
-    )
+    model = _load(job.weights, _version(job.weights), job.precision)
+    if job.dropout_samples and not _masks(model):
+        raise InputError(f"{job.weights} holds a network without dropout; leave its samples out")
+    versions = tuple(map(_version, job.paths.values()))
+    return model, _scene(json.dumps([job.paths, job.inputs, job.grid, job.nodata]), versions)
+
+
+def _version(path):
+    """Return what changes where a file is replaced or written to."""
+    state = os.stat(path)
+    return state.st_ino, state.st_size, state.st_mtime_ns
 
 
 @lru_cache(maxsize=2)
-def _load(weights, modified, precision):
+def _load(weights, version, precision):
     model = folded(load_model(weights, precision=precision))
     model.trainable = False  # norms that are not folded keep their statistics where dropout works
     return model
 
 
 @lru_cache(maxsize=2)
-def _scene(key):
+def _scene(key, versions):
     paths, inputs, grid, nodata = json.loads(key)
     return open_scene(paths, inputs=inputs, grid=grid, nodata=nodata)

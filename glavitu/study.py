@@ -11,15 +11,16 @@ from pathlib import Path
 import click
 import nbformat
 
-from glavitu import __version__
 from glavitu.errors import InputError
 from glavitu.files import locked, remove_left_locks, replacing, scratch
+from glavitu.outputs import Outputs
 from glavitu.profiles import SCENE_OPTIONS, UNFINISHED, load_profile
 from glavitu.progress import say
 from glavitu.provenance import fingerprint
 from glavitu.tiles import SPLITS, find_split
 
-NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
+PACKAGE = Path(__file__).parent
+NOTEBOOKS = PACKAGE.parent / "notebooks"
 
 
 class StudyError(Exception):
@@ -42,6 +43,8 @@ def run_study(profile="demo", *, data=None, out=None, seed=None):
 
     Raises
     ------
+    InputError
+        For a profile, data or a scene that cannot be used.
     StudyError
         When a notebook fails.
     """
@@ -62,15 +65,18 @@ def _run(name, profile, data, out):
         name = str(Path(name).absolute())
     common = {"profile": name, "data": str(data), "out": str(out)}
     key = _digest(
-        __version__,
+        *(path.read_text(encoding="utf-8") for path in sorted(PACKAGE.rglob("*.py"))),
         json.dumps(profile.as_dict(), sort_keys=True, default=str),  # a date is none of JSON's
         *(fingerprint(find_split(data, split)) for split in SPLITS),
     )
+    scene = _scene_fingerprints(profile)
     for notebook, parameters, results in _steps(profile, data, out):
         source = NOTEBOOKS / f"{notebook}.ipynb"
         suffix = f"_{parameters['name']}" if "name" in parameters else ""
         target = out / "notebooks" / f"{notebook}{suffix}.ipynb"
         key = _digest(key, source.read_text(encoding="utf-8"), json.dumps(parameters))
+        if notebook == "05_map_a_scene":
+            key = _digest(key, *scene)
         if _stamp_of(target) == (stamp := _stamp(key, results)):
             click.echo(f"{target.stem}: up to date")
         else:
@@ -84,6 +90,20 @@ def _run(name, profile, data, out):
         if "name" in parameters:  # what follows uses what a training and its test left
             key = _digest(key, json.dumps(stamp))
     click.echo(f"results: {out / 'results.csv'}, {out / 'tables'}, {out / 'figures'}")
+
+
+def _scene_fingerprints(profile):
+    """Return the fingerprints of the files of the profile's scene; refuse one that is not there."""
+    if not profile.scene:
+        return []
+    rasters, options = scene_to_map(profile, None)
+    files = rasters | {key: options[key] for key in ("reference",) if key in options}
+    for source, path in files.items():
+        if not path.is_file():
+            raise InputError(
+                f"profile {profile.name}: no file at {path}, the {source} of its scene"
+            )
+    return [fingerprint(path) for path in files.values()]
 
 
 def default_folders(profile, data, out):
@@ -138,8 +158,8 @@ def _steps(profile, data, out):
     """Yield notebook, its parameters beyond the common ones, and the files it must leave."""
     yield "01_data_exploration", {"seed": profile.seed}, []
     for run in profile.runs():
-        weights, record = (out / f"weights/{run.name}.{end}" for end in ("weights.h5", "json"))
-        yield "02_train", run._asdict(), [weights, record]
+        files = Outputs(out, run.name)
+        yield "02_train", run._asdict(), [files.weights, files.record]
         tested = {"architecture": run.architecture, "name": run.name}
         folder = out / "predictions" / run.name
         calibration = out / f"weights/{run.name}.calibration.json"
@@ -147,7 +167,7 @@ def _steps(profile, data, out):
         yield "03_test", tested, made
     yield "04_results", {"seed": profile.seed}, [out / "results.csv", out / "results.json"]
     if profile.scene or (data / "demo_data.json").exists():
-        yield "05_map_a_scene", {}, [out / "map/map.json"]
+        yield "05_map_a_scene", {"seed": profile.seed}, [out / "map/map.json"]
 
 
 @contextmanager

@@ -134,7 +134,7 @@ def _sum_downstream(receiver, values):
 
 
 def _outlets(shape, rng):
-    """Edges at base level: one, two opposite or two adjoining ones, so ranges face any way."""
+    """Edges at base level: two or three of the four, so that ranges face any way."""
     edges = np.zeros(shape, bool)
     chosen = rng.choice(4, size=rng.integers(2, 4), replace=False)
     for edge in chosen:

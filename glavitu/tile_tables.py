@@ -4,7 +4,7 @@ import re
 
 from glavitu.errors import InputError
 from glavitu.tables import inside, read_table
-from glavitu.tiles import LABELS, SPLITS, SURFACE
+from glavitu.tiles import LABELS, RESERVED, SPLITS, SURFACE
 
 FIXED_COLUMNS = ("tile", "region", "split", "groundtruth")
 
@@ -20,10 +20,10 @@ def read_tile_table(csv):
     if not sources:
         raise InputError(f"{csv} names no source; add a column such as 'optical' with paths")
     for source in sources:
-        if source in LABELS or not re.fullmatch(r"[\w.-]+", source):
+        if source in (*LABELS, *RESERVED) or not re.fullmatch(r"[\w.-]+", source):
             raise InputError(
                 f"{csv}: a source cannot be named {source!r}; use letters, digits and _ . - (the "
-                "label's column is groundtruth)"
+                f"label's column is groundtruth; {', '.join(RESERVED)} are taken)"
             )
     for column in (*FIXED_COLUMNS, *sources):
         if (table[column] == "").any():

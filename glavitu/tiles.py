@@ -38,6 +38,7 @@ UNLABELLED = 255  # in maps of classes
 LABELS = ("groundtruth", "outlines")  # the paper's name and the successor study's
 SURFACE = "surface"  # codes: `sensors.SURFACES` + 10 * `sensors.SKY`
 UNKNOWN = 255  # in that layer
+RESERVED = ("x", "y", "spatial_ref", "class")  # coordinates and a dimension of a tile
 
 
 def open_tiles(path):
@@ -269,6 +270,11 @@ def _variables(file, name):
         rank = array.ndim if isinstance(array, h5py.Dataset) else 0
         if rank == 3 or (key == SURFACE and rank == 2):
             check_array(array)
+            if key in RESERVED:
+                raise InputError(
+                    f"{file.filename}: tile {name} has a source {key!r}, which is the name of a "
+                    "coordinate; name it otherwise"
+                )
             variables["groundtruth" if key in LABELS else key] = array
     if not any(array.ndim == 3 for array in variables.values()):
         raise InputError(f"{file.filename}: {name} holds no (y, x, band) arrays; not a tile file")

@@ -86,6 +86,10 @@ def test_scenes_with_a_reference_have_its_figures_in_the_summary(weights, table,
         ({"optcal": "x"}, "column 'optcal' is not used; expected name, optical, dem, and if"),
         ({"name": "a"}, "name 'a' twice"),
         ({"name": ["a", "..", "c"]}, r"name '\.\.' may hold only letters"),
+        (
+            {"name": ["a", "scenes.csv", "c"]},
+            r"no scene can be named 'scenes\.csv', as the summary",
+        ),
     ],
 )
 def test_tables_that_cannot_be_used_are_refused_before_the_work(

@@ -14,9 +14,9 @@ import shapely
 from click.testing import CliRunner
 from conftest import SCENE_INPUTS as INPUTS
 from conftest import SCENE_SCALING as SCALING
-from conftest import make_scene
+from conftest import TINY_SIZES, make_scene
 
-from glavitu import InputError, load_model, mapping, strips
+from glavitu import InputError, build_model, load_model, mapping, save_weights, strips
 from glavitu.__main__ import cli
 from glavitu.files import write_json
 from glavitu.hdf5 import check_all
@@ -158,14 +158,50 @@ def test_symmetries_and_dropout_change_the_map_and_are_the_same_again(weights, s
         assert 1e-5 < difference < 0.9
 
 
+def test_dropout_differs_from_batch_to_batch_of_a_row(weights, tmp_path):
+    paths, _ = make_scene(tmp_path / "scene", 16, 64)
+    for path in paths.values():  # the same ground again and again
+        with rasterio.open(path, "r+") as file:
+            file.write(np.tile(file.read()[:, :, 8:24], 4))
+    options = {"stride": 16, "batch_size": 1, "dropout_samples": 1}
+    mapping.map_scene(weights, paths, tmp_path / "out", **options)
+    windows = np.split(read(tmp_path / "out" / "probability.tif"), 4, axis=1)
+    assert all(np.abs(window - windows[0]).max() > 1e-3 for window in windows[1:])
+
+
+def test_dropout_of_a_network_without_any_is_refused(scene, tmp_path):
+    sizes = TINY_SIZES["glavitu"] | {"dropout": 0}
+    model = build_model("glavitu", inputs=INPUTS, patch_size=16, **sizes)
+    save_weights(model, tmp_path / "dry.weights.h5", **sizes)
+    write_json(tmp_path / "dry.json", {"scaling": SCALING})
+    with pytest.raises(InputError, match=r"dry.weights.h5 holds a network without dropout"):
+        mapping.map_scene(
+            tmp_path / "dry.weights.h5", scene[0], tmp_path / "out", dropout_samples=1
+        )
+    assert not (tmp_path / "out").exists()
+
+
+def test_rasters_that_were_replaced_are_read_anew(weights, tmp_path):
+    paths, _ = make_scene(tmp_path / "scene", 40, 40)
+    mapping.map_scene(weights, paths, tmp_path / "before")
+    make_scene(tmp_path / "scene", 50, 60, seed=5)
+    mapping.map_scene(weights, paths, tmp_path / "after")
+    other, _ = make_scene(tmp_path / "other", 50, 60, seed=5)
+    mapping.map_scene(weights, other, tmp_path / "fresh")
+    after, fresh = (read(tmp_path / name / "probability.tif") for name in ("after", "fresh"))
+    assert after.shape == (50, 60) and np.array_equal(after, fresh, equal_nan=True)
+
+
 def test_symmetries_of_a_turned_scene_turn_the_map(weights, tmp_path):
     patches = {
         s: np.random.default_rng(0).random((2, 16, 16, b)).astype("f4") for s, b in INPUTS.items()
     }
     model = load_model(weights)
     job = strips.Job("", {}, INPUTS, None, {}, 16, 8, 2, True, 0, "float32", SCALING)
-    straight = strips._ask(model, patches, job, 0)
-    turned = strips._ask(model, {s: strips._turn(a, True, 1) for s, a in patches.items()}, job, 0)
+    straight = strips._ask(model, patches, job, 0, 0)
+    turned = strips._ask(
+        model, {s: strips._turn(a, True, 1) for s, a in patches.items()}, job, 0, 0
+    )
     assert np.allclose(strips._turn_back(turned, True, 1), straight, atol=1e-5)
 
 

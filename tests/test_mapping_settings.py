@@ -104,6 +104,13 @@ def test_the_setting_that_differs_is_named(weights, scene, tmp_path, options, me
     assert files(tmp_path / "out") == before
 
 
+def test_a_record_without_settings_is_no_map_of_ours(weights, scene, tmp_path):
+    map_scene(weights, scene[0], tmp_path / "out")
+    write_json(tmp_path / "out" / "map.json", {"recipe": ["stride"], "remarks": []})
+    with pytest.raises(InputError, match=r"map.json holds no settings of a map; name another"):
+        map_scene(weights, scene[0], tmp_path / "out")
+
+
 def test_changed_rasters_and_a_new_calibration_are_named(weights, scene, tmp_path):
     paths, _ = scene
     map_scene(weights, paths, tmp_path / "out")

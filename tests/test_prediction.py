@@ -153,6 +153,9 @@ def test_tiles_that_do_not_fit_are_refused():
         predict_tile(identity(), two.transpose("y", "x", "p_band"))
     with pytest.raises(InputError, match="tile A-0: 'p' .*not finite"):
         predict_tile(identity(), tile_of(np.full((20, 20), np.nan, np.float32)))
+    for stride in (-1, 0, 17):
+        with pytest.raises(InputError, match=f"stride {stride} would leave gaps .* of 16 pixels"):
+            predict_tile(identity(), tile_of(np.zeros((50, 50), np.float32)), stride=stride)
 
 
 def test_predictions_are_there_if_all_are_and_were_made_so(tmp_path):

@@ -12,7 +12,15 @@ from glavitu import InputError, compile_tiles, load_profile, plots, results
 from glavitu.demo_data import make_demo_data, make_demo_scene
 from glavitu.exploration import band_histograms, count_tiles, surface_shares
 from glavitu.files import write_json
-from glavitu.study import NOTEBOOKS, StudyError, _execute, ensure_data, run_study, scene_to_map
+from glavitu.study import (
+    NOTEBOOKS,
+    StudyError,
+    _execute,
+    _steps,
+    ensure_data,
+    run_study,
+    scene_to_map,
+)
 from glavitu.tiles import open_tiles
 from tools.publish import READMES, renew
 
@@ -199,6 +207,55 @@ def test_a_profile_names_a_scene_of_its_own_and_how_to_read_it(short_study, tmp_
     assert found["comparison"]["glaciers"] == len(gpd.read_file(scene["reference"]))
     text = target.read_text()
     assert "not used: thermal" in text and "cannot be trusted on real ground" in text
+
+
+def test_a_scene_that_is_not_there_shows_before_the_work(short_study, tmp_path):
+    profile, data, _ = short_study
+    own = tmp_path / "own.yaml"
+    own.write_text(profile.read_text() + "scene: {optical: none.tif}\n")
+    with pytest.raises(InputError, match=r"profile own: no file at .*none.tif, optical of its"):
+        run_study(own, data=data, out=tmp_path / "out")
+    assert not list((tmp_path / "out").rglob("*.ipynb"))
+
+
+def test_every_notebook_that_looks_for_trainings_gets_the_seed(tiny_profile, tmp_path):
+    profile = replace(tiny_profile, seed=7, repeats=2, scene={"optical": "o.tif"})
+    steps = {name: given for name, given, _ in _steps(profile, tmp_path, tmp_path)}
+    assert {steps[name]["seed"] for name in ("01_data_exploration", "04_results")} == {7}
+    assert steps["05_map_a_scene"]["seed"] == 7 and steps["02_train"]["seed"] == 8
+
+
+def test_runs_whose_files_would_lie_elsewhere_are_refused(tiny_profile, tmp_path):
+    profile = replace(tiny_profile, ablation={"glavitu": [["../../evil"]]})
+    with pytest.raises(InputError, match=r"name 'glavitu-../../evil' must be a plain file name"):
+        list(_steps(profile, tmp_path, tmp_path))
+
+
+def test_a_study_is_not_up_to_date_for_another_package_or_scene(
+    short_study, tmp_path, monkeypatch, capsys
+):
+    profile, data, out = short_study
+    package = tmp_path / "package"
+    package.mkdir()
+    (package / "code.py").write_text("1")
+    monkeypatch.setattr("glavitu.study.PACKAGE", package)
+    monkeypatch.setattr("glavitu.study._execute", lambda source, target, parameters: None)
+    stamps = {}
+    monkeypatch.setattr("glavitu.study._stamp_of", lambda target: stamps.get(target))
+    monkeypatch.setattr("glavitu.study._write_stamp", stamps.__setitem__)
+    own, scene = tmp_path / "own.yaml", tmp_path / "o.tif"
+    scene.write_text("ground")
+    own.write_text(profile.read_text() + f"scene: {{optical: {scene}}}\n")
+
+    def up_to_date():
+        run_study(own, data=data, out=out)
+        return capsys.readouterr().out.count("up to date")
+
+    assert [up_to_date(), up_to_date()] == [0, 5]
+    scene.write_text("other ground")
+    assert [up_to_date(), up_to_date()] == [4, 5]
+    (package / "code.py").write_text("2")
+    assert up_to_date() == 0
 
 
 def test_relative_rasters_of_a_scene_start_at_the_projects_folder(tiny_profile, monkeypatch):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from conftest import make_tile_arrays
 
-from glavitu import InputError, load_model, open_tiles
+from glavitu import InputError, load_model, open_tiles, plots
 from glavitu.exploration import band_histograms
 from glavitu.hdf5_writing import write_tile
 from glavitu.tiles import find_split
@@ -121,6 +121,24 @@ def test_a_surface_layer_is_no_source(tmp_path, rng):
     with pytest.raises(InputError, match="has no 'surface', only dem, groundtruth, optical;"):
         tiles.check({"surface": 1})
     assert set(band_histograms(tiles)["source"]) == {"dem", "optical"}
+
+
+@pytest.mark.parametrize("name", ["x", "y", "class", "spatial_ref"])
+def test_a_source_cannot_be_called_like_a_coordinate(name, tmp_path, rng):
+    path = write(tmp_path / "a.hdf5", {"A-1": (make_tile_arrays(rng, 8, 8, {name: 2}), {})})
+    with pytest.raises(InputError, match=f"tile A-1 has a source '{name}', which is the name of"):
+        open_tiles(path)
+
+
+def test_histograms_are_of_the_sources_that_every_tile_has(tmp_path, rng):
+    some = make_tile_arrays(rng, 8, 8, {"optical": 2, "dem": 1})
+    all_ = make_tile_arrays(rng, 8, 8, {"optical": 2, "dem": 1, "thermal": 1})
+    tiles = open_tiles(write(tmp_path / "a.hdf5", {"A-1": (some, {}), "A-2": (all_, {})}))
+    assert "thermal" in tiles.sources
+    histograms = band_histograms(tiles, {"dem": 1})
+    assert set(histograms["source"]) == {"dem"} and histograms["glacier"].sum() == pytest.approx(1)
+    axes = plots.plot_tiles(tiles, ["A-1", "A-2"], {"optical": 2, "dem": 1})
+    assert len(axes) == 4
 
 
 def test_a_source_called_surface_stays_one(tmp_path, rng):
