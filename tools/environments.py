@@ -4,7 +4,8 @@
     python tools/publish.py runs/environments figures
 
 Each way must end with the `results.csv` of the plain one. Ways that this machine does not allow are
-said to be skipped; most need root. It ends with status 1 if a way fails.
+said to be skipped; most need root, and a Python that other users may run. It ends with status 1 if
+a way fails.
 """
 
 import argparse
@@ -65,9 +66,12 @@ def run_study(home, folder, *, prefix=(), user=None, read_only=False, **environm
 
 
 def allowed(prefix):
-    """Return whether a command can be run behind a prefix here."""
+    """Return whether Python, started by Python as kernels are, can be run behind a prefix here."""
+    code = (
+        "import subprocess, sys; subprocess.run([sys.executable, '-c', 'import h5py'], check=True)"
+    )
     try:
-        command = [*prefix, sys.executable, "-c", ""]
+        command = [*prefix, sys.executable, "-c", code]
         return subprocess.run(command, capture_output=True).returncode == 0
     except OSError:
         return False
