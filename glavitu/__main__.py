@@ -1,6 +1,5 @@
 """The command line: ``python -m glavitu --help``."""
 
-import signal
 import sys
 import warnings
 
@@ -9,6 +8,7 @@ import click
 from glavitu import __version__
 from glavitu.errors import InputError
 from glavitu.files import FULL
+from glavitu.interrupts import insistent
 from glavitu.options import Finite, pairs, shared
 from glavitu.profiles import PRECISIONS
 
@@ -250,27 +250,17 @@ def main():
 
 def run(command, *, interrupted="interrupted"):
     """Run a click command: wrong input gives one line and status 2, an interrupt 130."""
-    interrupts = []
-
-    def interrupt(number, frame):
-        interrupts.append(number)
-        raise KeyboardInterrupt
-
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not below nohup
-        signal.signal(signal.SIGINT, interrupt)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)  # what NaN leads to is said in words
-            status = command.main(standalone_mode=False)
-        sys.exit(status)
-    except (Exception, KeyboardInterrupt) as error:
-        # libraries that are being imported make something else of an interrupt
-        if interrupts or isinstance(error, click.Abort | KeyboardInterrupt):
-            _stop(interrupted, 130)
-        _stop(*_explain(error))
-    finally:
-        if signal.getsignal(signal.SIGINT) is interrupt:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+    with insistent() as interrupts:
+        try:
+            with warnings.catch_warnings():
+                # what NaN leads to is said in words
+                warnings.simplefilter("ignore", RuntimeWarning)
+                status = command.main(standalone_mode=False)
+            sys.exit(status)
+        except (Exception, KeyboardInterrupt) as error:
+            if interrupts or isinstance(error, click.Abort | KeyboardInterrupt):
+                _stop(interrupted, 130)
+            _stop(*_explain(error))
 
 
 def _explain(error):

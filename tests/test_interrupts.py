@@ -55,6 +55,23 @@ def training(tiny_data, tiny_profile, tmp_path):
     return ["train", "--profile", profile, "--data", tiny_data, "--out", tmp_path / "out"]
 
 
+def test_an_interrupt_that_a_library_drops_is_raised_again():
+    code = (
+        "import signal, time, click\n"
+        "from glavitu.__main__ import run\n"
+        "@click.command()\n"
+        "def library():\n"
+        "    try: signal.raise_signal(signal.SIGINT)\n"
+        "    except BaseException: time.sleep(1.5); print('cleaned up', flush=True)\n"
+        "    time.sleep(60)\n"
+        "    print('went on')\n"
+        "run(library)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=50)
+    assert (done.returncode, done.stdout) == (130, "cleaned up\n")
+    assert done.stderr.strip() == "error: interrupted"
+
+
 @pytest.mark.parametrize("seconds", [1, 2])
 def test_an_interrupt_while_tensorflow_is_imported(seconds, training, tmp_path):
     assert interrupt(training, seconds, tmp_path) == (130, [LINE])

@@ -1,0 +1,36 @@
+"""Ctrl-C that no library can swallow."""
+
+import signal
+import sys
+from contextlib import contextmanager
+
+AGAIN = 1.0  # seconds after which an interrupt that had no effect is raised once more
+
+
+@contextmanager
+def insistent():
+    """Have interrupts raise `KeyboardInterrupt` until one leaves the block; yield them as a list.
+
+    Some libraries drop it, or make another exception of it, while they are imported. Where
+    interrupts are ignored, as below nohup, they stay so.
+    """
+    interrupts = []
+
+    def interrupt(number, frame):
+        interrupts.append(number)
+        signal.setitimer(signal.ITIMER_REAL, AGAIN)
+        if number == signal.SIGINT or sys.exception() is None:  # else one is on its way
+            raise KeyboardInterrupt
+
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield interrupts
+        return
+    before = {
+        number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGALRM)
+    }
+    try:
+        yield interrupts
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        for number, handler in before.items():
+            signal.signal(number, handler)
