@@ -4,7 +4,8 @@
 
 Trains each network of the profile `demo` with some seeds (default 3) in float32 and in bfloat16,
 and tests it on the demo data's test split. Trainings below `runs/benchmarks/precision` that are
-finished are not repeated. Takes an hour on two cores. Writes `runs/benchmarks/precision.json` and
+finished are not repeated: the table says at which commits each network was trained. Takes an hour
+on two cores. Writes `runs/benchmarks/precision.json` and
 `precision.md`.
 """
 
@@ -17,8 +18,10 @@ from benchmarks import OUT, write_table
 
 
 def test(architecture, precision, seed, out):
-    """Train and test once; return the mean IoU over regions."""
+    """Train and test once; return the mean IoU over regions, and the commit of the training."""
     from glavitu.evaluation import evaluate, summarise
+    from glavitu.files import read_json
+    from glavitu.outputs import Outputs
     from glavitu.prediction import predict
     from glavitu.profiles import load_profile
     from glavitu.training import train
@@ -32,6 +35,7 @@ def test(architecture, precision, seed, out):
         "precision": precision,
         "seed": seed,
         "IoU": summarise(evaluate(name, out=out))["mean"],
+        "commit": read_json(Outputs(out, name).record, "provenance")["provenance"]["commit"],
     }
 
 
@@ -66,4 +70,6 @@ def main(seeds):
     over_networks = found.groupby("seed")["difference"].mean()
     table.loc["mean", ["least of a seed", "largest"]] = over_networks.min(), over_networks.max()
     table.insert(0, "seeds", seeds)
+    commits = pd.DataFrame(rows).groupby("network")["commit"].agg(lambda c: ", ".join(sorted({*c})))
+    table["trained at"] = commits.reindex(table.index, fill_value="–")
     write_table("precision", table.reset_index(names="network"), rows)
