@@ -6,7 +6,7 @@ import pkgutil
 import click
 
 import benchmarks
-from glavitu.__main__ import run
+from glavitu.__main__ import HELP, run
 
 
 class Benchmarks(click.Group):
@@ -27,4 +27,4 @@ class Benchmarks(click.Group):
 
 
 if __name__ == "__main__":
-    run(Benchmarks(help=benchmarks.__doc__))
+    run(Benchmarks(help=benchmarks.__doc__, context_settings=HELP))

@@ -12,10 +12,11 @@ from glavitu.interrupts import insistent
 from glavitu.options import Finite, pairs, shared
 from glavitu.profiles import PRECISIONS
 
+HELP = {"help_option_names": ["-h", "--help"]}
 LONGEST = 1000  # characters of an error
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]}, invoke_without_command=True)
+@click.group(context_settings=HELP, invoke_without_command=True)
 @click.version_option(__version__, prog_name="glavitu")
 @click.pass_context
 def cli(ctx):
@@ -166,6 +167,8 @@ def map_(architecture, weights, source, scenes, nodata, factor, picture, **optio
     found = map_scene(weights, paths, **options)
     for line in found["grid"] + found["remarks"]:
         click.echo(line)
+    if found["share_with_data"] < 1:
+        click.echo(f"{found['share_with_data']:.1%} of the pixels have data in every source.")
     click.echo(f"{found['outlines']} outlines, {found['area_km2']:.2f} km2, in {options['out']}")
     for key, value in found.get("comparison", {}).items():
         click.echo(f"  {key}: {value:.4g}")
@@ -236,6 +239,7 @@ def models():
 @click.option("--data", help="Folder of the tile files; by default the profile's, made if missing.")
 @click.option("--out", help="Folder for what comes out; runs/PROFILE by default.")
 @click.option("--seed", type=int, help="Instead of the profile's seed.")
+@click.option("--overwrite", is_flag=True, help="Replace trainings made with other settings.")
 def study(profile, **options):
     """Run all notebooks in order: explore, train, test, compare."""
     from glavitu.study import run_study

@@ -7,9 +7,10 @@ import pandas as pd
 import xarray as xr
 
 from glavitu.errors import InputError
-from glavitu.files import locked, replacing
+from glavitu.files import locked, read_json, replacing
 from glavitu.hdf5 import check_all, open_file, reading
-from glavitu.outputs import check_name
+from glavitu.outputs import Outputs
+from glavitu.provenance import fingerprint
 from glavitu.tiles import UNLABELLED
 
 COUNTS = ["tp", "tn", "fp", "fn"]
@@ -33,9 +34,12 @@ def score(predictions):
     Raises
     ------
     InputError
-        For a prediction without ``groundtruth``.
+        For a prediction without ``groundtruth``, or no prediction at all.
     """
-    return with_scores(pd.DataFrame([_count(prediction) for prediction in predictions]))
+    counts = [_count(prediction) for prediction in predictions]
+    if not counts:
+        raise InputError("there are no predictions to score")
+    return with_scores(pd.DataFrame(counts))
 
 
 def pool(scores, by="region"):
@@ -128,12 +132,16 @@ def evaluate(name, *, out="."):
     Raises
     ------
     InputError
-        Where there are no predictions of that name, or what is there cannot be read.
+        Where there are no predictions of that name, or what is there cannot be read or is by other
+        weights than those of the training of that name.
     """
-    check_name(name)
-    folder = Path(out) / "predictions" / name
+    weights, folder = Outputs(out, name).weights, Path(out) / "predictions" / name
     if not (folder / "predictions.json").exists():
         raise InputError(f"no predictions in {folder}; run predict first")
+    if weights.exists():
+        recipe = read_json(folder / "predictions.json", "recipe")["recipe"]
+        if not isinstance(recipe, dict) or recipe.get("weights") != fingerprint(weights):
+            raise InputError(f"the predictions in {folder} are not by {weights}; run predict again")
     with locked(folder):
         return _evaluate(folder)
 

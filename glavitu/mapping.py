@@ -37,7 +37,7 @@ from glavitu.progress import progress
 from glavitu.provenance import fingerprint, provenance
 from glavitu.strips import Job, opened, predict_strip, scene_starts
 
-CACHE = 128  # of GDAL, in MB; its own choice is a share of the machine's memory
+CACHE = 128 << 20  # bytes of GDAL's; its own choice is a share of the machine's memory
 
 
 def map_scene(

@@ -18,6 +18,8 @@ def read_trained(weights):
         raise InputError(f"no weights at {weights}; train a network first")
     built = read_built(weights)
     record = weights.with_name(weights.name.removesuffix(".weights.h5") + ".json")
+    if weights.with_name(f"{record.stem}.checkpoint.h5").exists():
+        raise InputError(f"{weights} is of a training that has not ended; run train again")
     if built is None or not record.exists():
         raise InputError(
             f"{weights} lacks {'what it is for' if built is None else record.name}; map needs the "

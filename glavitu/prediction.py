@@ -16,7 +16,7 @@ from glavitu.hdf5_writing import write_netcdf
 from glavitu.models import build_model
 from glavitu.outputs import Outputs
 from glavitu.profiles import load_profile
-from glavitu.progress import progress
+from glavitu.progress import progress, say
 from glavitu.provenance import fingerprint, provenance
 from glavitu.tiles import SURFACE, UNLABELLED, find_split, open_tiles
 from glavitu.weights import load_model, load_weights, read_built
@@ -233,6 +233,8 @@ def load_trained(architecture, profile, tiles, paths, weights=None):
     source, precision = Path(weights or paths.weights), resolve(profile.precision)
     # before it is read: should it change meanwhile, what is made of it is not taken for the new
     used = fingerprint(source) if source.exists() else None
+    if weights is None and paths.checkpoint.exists():
+        say(f"{paths.name}: not trained to the end; the best weights so far are used")
     if built := read_built(source):
         if architecture not in (None, built["architecture"]):
             raise InputError(

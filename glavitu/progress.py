@@ -13,6 +13,18 @@ def say(text):
         print(text, flush=True)
 
 
+class _Lines:
+    """Stderr, where each drawing of a bar is a line of its own."""
+
+    def write(self, text):
+        """Write what is more than blanks."""
+        if text := text.strip():
+            print(text, file=sys.stderr, flush=True)
+
+    def flush(self):
+        """Do nothing: lines are flushed."""
+
+
 def progress(iterable=None, *, description, total=None, initial=0, unit="tile"):
     """Wrap an iterable in a bar on stderr, drawn rarely where that is no terminal."""
     live = sys.stderr.isatty()
@@ -25,5 +37,6 @@ def progress(iterable=None, *, description, total=None, initial=0, unit="tile"):
         mininterval=0.1 if live else 30,
         delay=1 if live else 5,
         leave=live,
+        file=None if live else _Lines(),
         dynamic_ncols=live,
     )

@@ -42,12 +42,14 @@ def read_raster(path):
             with rasterio.open(path, driver="GTiff", sharing=False) as header:
                 _check_header(path, header)
             with rioxarray.open_rasterio(path, masked=True, driver="GTiff") as raster:
-                raster = raster.load().astype(np.float32)
+                raster, encoding = raster.load().astype(np.float32), raster.encoding
     except (RasterioError, OSError, ValueError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{path} is not a GeoTIFF that can be read: {first_line(error)}") from None
-    return raster.where(np.isfinite(raster)).transpose("y", "x", "band")
+    raster = raster.where(np.isfinite(raster)).transpose("y", "x", "band")
+    raster.encoding = encoding  # which says what meant no data
+    return raster
 
 
 def _check_header(path, header):
@@ -152,6 +154,11 @@ def _check_label(row, label):
     if found:
         raise InputError(
             f"{row['groundtruth']} has {found}; labels must be one band of 0 and 1 (glacier)"
+        )
+    if label.rio.encoded_nodata == 0:
+        raise InputError(
+            f"{row['groundtruth']} declares 0 as no data, so that nothing is background; take that "
+            f"away (gdal_edit.py -unsetnodata FILE) or declare another value"
         )
 
 

@@ -27,7 +27,7 @@ class StudyError(Exception):
     """A notebook that failed: says which, in which cell, and why."""
 
 
-def run_study(profile="demo", *, data=None, out=None, seed=None):
+def run_study(profile="demo", *, data=None, out=None, seed=None, overwrite=False):
     """Run the notebooks in order, 02 and 03 once per training; skip what is up to date.
 
     Parameters
@@ -40,11 +40,13 @@ def run_study(profile="demo", *, data=None, out=None, seed=None):
         Folder for all that comes out, by default ``runs/PROFILE``.
     seed : int, optional
         Instead of the profile's.
+    overwrite : bool
+        Whether to replace trainings in `out` that were made with other settings or data.
 
     Raises
     ------
     InputError
-        For a profile, data or a scene that cannot be used.
+        For a profile, data or a scene that cannot be used, or trainings of another study in `out`.
     StudyError
         When a notebook fails.
     """
@@ -54,12 +56,12 @@ def run_study(profile="demo", *, data=None, out=None, seed=None):
     ensure_data(profile, data, make=not own_data)
     with locked(out / "study"):
         try:
-            _run(name, profile, data, out)
+            _run(name, profile, data, out, overwrite)
         finally:
             remove_left_locks(out)  # of kernels that an interrupt ended
 
 
-def _run(name, profile, data, out):
+def _run(name, profile, data, out, overwrite):
     """Run those notebooks that are not up to date."""
     if name.endswith((".yaml", ".yml")):
         name = str(Path(name).absolute())
@@ -82,8 +84,11 @@ def _run(name, profile, data, out):
         else:
             started = time.perf_counter()
             click.echo(f"{target.stem}:")
+            given = common | parameters
+            if notebook == "02_train":  # which changes no result, so it is in no key
+                given["overwrite"] = overwrite
             with scratch(out / ".jupyter") as folder, _kernel_files_in(folder):
-                _execute(source, target, common | parameters)
+                _execute(source, target, given)
             stamp = _stamp(key, results)
             _write_stamp(target, stamp)
             click.echo(f"{target.stem}: done in {time.perf_counter() - started:.0f} s")

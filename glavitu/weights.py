@@ -118,10 +118,12 @@ def load_model(path, *, precision="float32"):
     Raises
     ------
     InputError
-        For a file that is not ours: it does not say which network it is for.
+        For a file that is missing, or not ours: it does not say which network it is for.
     """
     precision = resolve(precision)  # before the file: what is wrong with it is not its fault
     built = read_built(path)
+    if not Path(path).exists():
+        raise InputError(f"no weights at {path}")
     if built is None:
         raise InputError(
             f"{path} does not say which network it is for; use build_model and load_weights"

@@ -83,6 +83,11 @@ def test_predictions_without_label_are_refused():
         score([prediction([[1]], [[1]]).drop_vars("groundtruth")])
 
 
+def test_no_predictions_have_no_score():
+    with pytest.raises(InputError, match="no predictions to score"):
+        score([])
+
+
 def test_pixels_are_counted_by_surface_without_unknown_and_unlabelled():
     mapped = prediction([[1, 1, 0, 0, 255, 1]], [[1, 0, 1, 0, 1, 1]])
     mapped["surface"] = (("y", "x"), np.array([[1, 1, 10, 10, 1, 255]], np.uint8))

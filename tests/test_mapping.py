@@ -181,6 +181,18 @@ def test_dropout_of_a_network_without_any_is_refused(scene, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_gdal_may_keep_128_mb_while_a_scene_is_mapped(weights, scene, tmp_path, monkeypatch):
+    found, original = [], mapping.predict_strip
+
+    def strip(*arguments):
+        found.append(rasterio.env.get_gdal_config("GDAL_CACHEMAX"))
+        return original(*arguments)
+
+    monkeypatch.setattr(mapping, "predict_strip", strip)
+    mapping.map_scene(weights, scene[0], tmp_path / "out")
+    assert set(found) == {128 * 1024 * 1024}
+
+
 def test_rasters_that_were_replaced_are_read_anew(weights, tmp_path):
     paths, _ = make_scene(tmp_path / "scene", 40, 40)
     mapping.map_scene(weights, paths, tmp_path / "before")

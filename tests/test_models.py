@@ -66,7 +66,9 @@ def test_patches_of_the_transformer_can_have_another_size(vit_patch):
     [
         ({"architecture": "unet"}, "unknown architecture 'unet'; known: setr, resunet"),
         ({"architecture": "resunet", "widht": 3}, "resunet has no size 'widht'"),
-        ({"architecture": "resunet", "inputs": {}}, "at least one source"),
+        ({"architecture": "resunet", "inputs": {}}, "expected source -> bands of one source"),
+        ({"architecture": "resunet", "inputs": ["optical"]}, "expected source -> bands of one"),
+        ({"architecture": "resunet", "inputs": {"a/b": 1}}, "cannot be named 'a/b'"),
         ({"architecture": "resunet", "inputs": {"optical": 0}}, "1 band or more"),
         ({"architecture": "setr", "embed_dim": 10, "heads": 4}, "not a multiple of heads"),
         ({"architecture": "setr", "vit_patch": 3}, "vit_patch 3 is not"),

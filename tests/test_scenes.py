@@ -4,6 +4,7 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
+import rasterio
 from conftest import write_geotiff
 
 from glavitu import InputError, compile_tiles, open_tiles
@@ -139,6 +140,14 @@ def test_tables_that_cannot_be_compiled_are_refused_and_leave_nothing(
         compile_tiles(tile_table, tmp_path / "out")
     assert "\n" not in str(error.value)
     assert not list((tmp_path / "out").glob("*")) if (tmp_path / "out").exists() else True
+
+
+def test_labels_whose_background_counts_as_no_data_are_refused(tile_table, tmp_path):
+    with rasterio.open(tile_table.parent / "groundtruth_1.tif", "r+") as label:
+        label.nodata = 0
+    with pytest.raises(InputError, match=r"tile ALP-1: .*groundtruth_1.tif declares 0 as no data,"):
+        compile_tiles(tile_table, tmp_path / "out", patch_size=16)
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("column", ["tile", "region", "split", "groundtruth"])

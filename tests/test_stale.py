@@ -87,6 +87,29 @@ def test_predictions_are_made_anew_for_sources_in_another_order(trained, tmp_pat
     assert all(p.stat().st_mtime_ns > then for p, then in times.items())
 
 
+def test_scores_are_of_the_weights_that_are_there(trained):
+    options, weights = trained
+    predict(name="resunet", **options)
+    evaluate("resunet", out=options["out"])
+    train("resunet", seed=1, overwrite=True, **options)
+    with pytest.raises(InputError, match=f"predictions in .* are not by {weights}; run predict"):
+        evaluate("resunet", out=options["out"])
+    predict(name="resunet", **options)
+    assert len(evaluate("resunet", out=options["out"])) == 1
+
+
+def test_what_uses_a_training_that_has_not_ended_says_so(trained, made, tmp_path, capsys):
+    options, weights = trained
+    predict(name="resunet", **options)
+    assert "not trained to the end" not in capsys.readouterr().out
+    weights.with_name("resunet.checkpoint.h5").touch()
+    predict(name="resunet", **options)
+    assert "resunet: not trained to the end; the best weights so far" in capsys.readouterr().out
+    paths = {source: made / source / "ALP1-0000.tif" for source in ("optical", "dem", "sar")}
+    with pytest.raises(InputError, match="is of a training that has not ended; run train again"):
+        map_scene(weights, paths, tmp_path / "map")
+
+
 def test_the_band_ratio_leaves_no_tile_that_is_gone(made, tmp_path):
     data = shutil.copytree(made, tmp_path / "data")
     map_tiles(data, tmp_path)

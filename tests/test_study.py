@@ -209,11 +209,30 @@ def test_a_profile_names_a_scene_of_its_own_and_how_to_read_it(short_study, tmp_
     assert "not used: thermal" in text and "cannot be trusted on real ground" in text
 
 
+def test_trainings_of_another_study_stay_unless_overwritten(short_study, monkeypatch):
+    profile, data, out = short_study
+    weights = out / "weights" / "setr.weights.h5"
+    before = weights.read_bytes()
+    other = r"02_train_setr stopped .* has another training named 'setr' \(seed 0, now 1\)"
+    with pytest.raises(InputError, match=other):
+        run_study(profile, data=data, out=out, seed=1)
+    assert weights.read_bytes() == before
+    run_study(profile, data=data, out=out)
+    asked = {}
+    monkeypatch.setattr(
+        "glavitu.study._execute", lambda source, target, given: asked.update({source.stem: given})
+    )
+    monkeypatch.setattr("glavitu.study._stamp_of", lambda target: None)
+    monkeypatch.setattr("glavitu.study._write_stamp", lambda target, stamp: None)
+    run_study(profile, data=data, out=out, overwrite=True)
+    assert asked["02_train"]["overwrite"] and "overwrite" not in asked["03_test"]
+
+
 def test_a_scene_that_is_not_there_shows_before_the_work(short_study, tmp_path):
     profile, data, _ = short_study
     own = tmp_path / "own.yaml"
     own.write_text(profile.read_text() + "scene: {optical: none.tif}\n")
-    with pytest.raises(InputError, match=r"profile own: no file at .*none.tif, optical of its"):
+    with pytest.raises(InputError, match=r"profile own: no file at .*none.tif, the optical of its"):
         run_study(own, data=data, out=tmp_path / "out")
     assert not list((tmp_path / "out").rglob("*.ipynb"))
 

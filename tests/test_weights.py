@@ -114,6 +114,11 @@ def test_sources_of_equal_shape_in_another_order_are_refused(tmp_path):
         load_weights(swapped, tmp_path / "a.weights.h5")
 
 
+def test_a_file_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"no weights at .*none\.weights\.h5"):
+        load_model(tmp_path / "none.weights.h5")
+
+
 def test_a_file_that_does_not_say_is_not_guessed(tmp_path):
     tiny("resunet").save_weights(tmp_path / "a.weights.h5")
     with pytest.raises(InputError, match="does not say which network"):

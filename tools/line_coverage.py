@@ -7,10 +7,12 @@
 It takes as long as the tests, some ten minutes on two cores, and ends with their status.
 """
 
+import argparse
 import json
 import shutil
 import subprocess
 import sys
+from importlib.util import find_spec
 from itertools import groupby
 from pathlib import Path
 
@@ -49,13 +51,17 @@ def in_ranges(lines):
 
 
 if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    _, options = parser.parse_known_args()
+    if not find_spec("coverage"):
+        parser.error("coverage is missing (pip install coverage)")
     out = ROOT / "runs/coverage"
     shutil.rmtree(out, ignore_errors=True)
     (out / "data").mkdir(parents=True)
     settings, report = out / "data/settings", out / "data/report"
     settings.write_text(SETTINGS, encoding="utf-8")
     coverage = [sys.executable, "-m", "coverage"]
-    pytest = ["pytest", "-n", "logical", "--maxprocesses", "4", *sys.argv[1:]]
+    pytest = ["pytest", "-n", "logical", "--maxprocesses", "4", *options]
     tests = subprocess.run([*coverage, "run", f"--rcfile={settings}", "-m", *pytest], cwd=ROOT)
     for command in (["combine", "-q"], ["json", "-q", "-i", "-o", report]):
         command.insert(1, f"--rcfile={settings}")

@@ -1,6 +1,8 @@
 """The networks of the study and `build_model`, which builds any of them for any set of sources."""
 
 import inspect
+import re
+from collections.abc import Mapping
 
 from glavitu.backend import in_precision, keras, resolve
 from glavitu.errors import InputError
@@ -27,7 +29,7 @@ def build_model(
         ``"setr"``, ``"resunet"``, ``"transunet"`` or ``"glavitu"``; or a baseline that needs
         keras-cv and TensorFlow, ``"deeplabv3plus"`` or ``"segformer"``.
     inputs : dict of str to int
-        Source name -> number of bands; any names, any numbers, at least one source.
+        Source name (letters, digits and _ . -) -> number of bands; at least one source.
     patch_size : int
         Height and width of the patches the network sees, in pixels.
     precision : str
@@ -85,9 +87,11 @@ def _check(architecture, inputs, patch_size, overrides):
         raise InputError(
             f"{architecture} has no size {unknown[0]!r}; it has {', '.join(published)}"
         )
-    if not inputs:
-        raise InputError("inputs must name at least one source")
+    if not inputs or not isinstance(inputs, Mapping):
+        raise InputError(f"inputs are {inputs!r}, expected source -> bands of one source or more")
     for source, bands in inputs.items():
+        if not re.fullmatch(r"[\w.-]+", str(source)):
+            raise InputError(f"a source cannot be named {source!r}; use letters, digits and _ . -")
         if not isinstance(bands, int) or not 1 <= bands <= LARGEST:
             raise InputError(f"{source!r}: {bands!r}, expected 1 band or more, up to {LARGEST}")
     sizes = published | overrides
