@@ -174,10 +174,12 @@ def map_scene(
                 pixels = units.sample(scene)
                 if own_scaling:
                     scaling = units.own_scaling(pixels)
+                size = units.pixel_size(scene.transform, scene.crs)
                 record = {
                     "architecture": built["architecture"],
                     "grid": scene.report,
-                    "remarks": units.unlike_training(pixels, scaling),
+                    "remarks": units.unlike_pixels(size, built["pixel_size"])
+                    + units.unlike_training(pixels, scaling),
                     "recipe": recipe,
                 }
                 settings["precision"] = resolve(precision)

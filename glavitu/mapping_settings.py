@@ -6,14 +6,14 @@ from pathlib import Path
 
 from glavitu.errors import InputError
 from glavitu.files import read_json
-from glavitu.units import check_scaling
+from glavitu.units import are_numbers, check_scaling
 from glavitu.weights import read_built
 
 OUTPUTS = ("glacier.tif", "probability.tif", "confidence.tif", "outlines.gpkg", "quicklook.png")
 
 
 def read_trained(weights):
-    """Return what a weight file was built with, and the scaling of its training data."""
+    """Return what a weight file was built with, with its training's pixel size, and the scaling."""
     if not weights.exists():
         raise InputError(f"no weights at {weights}; train a network first")
     built = read_built(weights)
@@ -25,7 +25,11 @@ def read_trained(weights):
             f"{weights} lacks {'what it is for' if built is None else record.name}; map needs the "
             "weights of a training and the record that it left beside them"
         )
-    scaling = read_json(record, "scaling")["scaling"] or {}
+    content = read_json(record, "scaling")
+    built["pixel_size"] = content.get("pixel_size")
+    if built["pixel_size"] is not None and not are_numbers([built["pixel_size"]], 1):
+        raise InputError(f"{record}: pixel_size is {built['pixel_size']!r}, expected metres")
+    scaling = content["scaling"] or {}
     check_scaling(f"{record}: scaling", scaling, built["inputs"])
     if missing := [source for source in built["inputs"] if source not in scaling]:
         raise InputError(f"{record} does not say how {missing[0]!r} was scaled for training")

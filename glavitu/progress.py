@@ -35,6 +35,7 @@ def progress(iterable=None, *, description, total=None, initial=0, unit="tile"):
         initial=initial,
         unit=unit,
         mininterval=0.1 if live else 30,
+        maxinterval=10 if live else 60,  # after which it is drawn again, moved or not
         delay=1 if live else 5,
         leave=live,
         file=None if live else _Lines(),

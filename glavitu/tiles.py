@@ -16,6 +16,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import xarray as xr
+from rasterio.crs import CRS
 from xarray.backends import BackendArray, CachingFileManager
 from xarray.core import indexing
 
@@ -30,7 +31,7 @@ from glavitu.hdf5 import (
     plain,
     reading,
 )
-from glavitu.units import are_numbers, check_scaling
+from glavitu.units import are_numbers, check_scaling, pixel_size
 from glavitu.unpacking import unpack
 
 SPLITS = ("train", "val", "test")
@@ -156,6 +157,16 @@ class Tiles(Mapping):
             for source, array in variables.items()
             if source != "groundtruth" and array.ndim == 3
         }
+
+    @property
+    def pixel_size(self):
+        """Width of the first tile's pixels in metres; None where it does not say."""
+        name = next(iter(self))
+        attributes = self._attributes(name)
+        if not {"crs", "transform"} <= set(attributes):
+            return None
+        with reading(f"{self.path}: the CRS of tile {name}"):
+            return pixel_size(attributes["transform"], CRS.from_user_input(attributes["crs"]))
 
     def has(self, name, variable):
         """Return whether a tile has a variable."""

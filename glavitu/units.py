@@ -5,6 +5,7 @@ import numpy as np
 from glavitu.errors import InputError
 
 FAR = 0.2  # share of pixels beyond the training data's range, widened by half, that is remarked
+UNLIKE = 1.5  # times the training data's pixel size, or as much below, that is remarked
 SCARCE = 0.05  # share of pixels with data below which it is remarked
 
 
@@ -92,6 +93,21 @@ def unlike_training(pixels, scaling):
             for band in np.flatnonzero(outside > FAR)
         ]
     return remarks
+
+
+def pixel_size(transform, crs):
+    """Return the width of pixels in metres, None in a CRS of degrees."""
+    return abs(transform[0]) * crs.linear_units_factor[1] if crs.is_projected else None
+
+
+def unlike_pixels(size, trained):
+    """Say so where pixels, in metres, are much larger or smaller than those of the training."""
+    if not size or not trained or 1 / UNLIKE < size / trained < UNLIKE:
+        return []
+    return [
+        f"Pixels are {size:.4g} m wide, those of the training data {trained:.4g} m: the network "
+        "sees glaciers of another size than it knows."
+    ]
 
 
 def mostly_empty(share_with_data):

@@ -271,6 +271,18 @@ def test_values_unlike_the_training_data_are_remarked(weights, scene, tmp_path):
     assert len(found["remarks"]) == 2 and found["remarks"][0].startswith("dem band 1: 100%")
 
 
+def test_pixels_of_another_size_than_the_trainings_are_remarked(weights, scene, tmp_path):
+    folder = shutil.copytree(weights.parent, tmp_path / "weights")
+    record = json.loads((folder / "net.json").read_text())
+    for size, told in ((25, []), (10, ["Pixels are 30 m wide, those of the training data 10 m"])):
+        write_json(folder / "net.json", record | {"pixel_size": size})
+        found = mapping.map_scene(folder / weights.name, scene[0], tmp_path / f"out{size}")
+        assert [remark.partition(":")[0] for remark in found["remarks"]] == told
+    write_json(folder / "net.json", record | {"pixel_size": "wide"})
+    with pytest.raises(InputError, match=r"net.json: pixel_size is 'wide', expected metres"):
+        mapping.map_scene(folder / weights.name, scene[0], tmp_path / "out")
+
+
 def test_a_scheduler_that_is_not_there_is_named(weights, scene, tmp_path, monkeypatch):
     pytest.importorskip("distributed")
     from distributed import Client

@@ -141,6 +141,13 @@ def test_histograms_are_of_the_sources_that_every_tile_has(tmp_path, rng):
     assert len(axes) == 4
 
 
+def test_the_pixel_size_is_that_of_the_transform_where_there_is_one(tmp_path, rng):
+    place = {"transform": [20.0, 0, 5e5, 0, -20.0, 5e6], "crs": "EPSG:32632"}
+    for name, attributes, size in (("a", place, 20), ("b", {}, None)):
+        path = write(tmp_path / name, {"A-1": (make_tile_arrays(rng, 8, 8), attributes)})
+        assert open_tiles(path).pixel_size == size
+
+
 def test_a_source_called_surface_stays_one(tmp_path, rng):
     arrays = make_tile_arrays(rng, 8, 8, {"surface": 2})
     tiles = open_tiles(write(tmp_path / "a.hdf5", {"A-1": (arrays, {})}))

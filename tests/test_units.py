@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from rasterio.crs import CRS
 
 from glavitu import InputError, units
 
@@ -12,6 +13,12 @@ class Scene:
 
     def read(self, row, column, height, width):
         return {"dem": self.values[row : row + height, column : column + width]}
+
+
+@pytest.mark.parametrize(("epsg", "metres"), [(32632, 30), (4326, None), (2263, 9.144)])
+def test_the_size_of_pixels_is_in_metres_and_unknown_in_degrees(epsg, metres):
+    found = units.pixel_size((30.0, 0, 0, 0, -30.0, 0), CRS.from_epsg(epsg))
+    assert found == (metres and pytest.approx(metres, rel=1e-5))  # 2263 is in feet
 
 
 def test_a_sample_finds_data_that_lie_between_the_rows_it_looks_at():
