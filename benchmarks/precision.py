@@ -39,6 +39,10 @@ def test(architecture, precision, seed, out):
     }
 
 
+def _listed(commits):
+    return ", ".join(sorted({str(commit) for commit in commits}))
+
+
 @click.command()
 @click.argument("seeds", type=click.IntRange(1), default=3)
 def main(seeds):
@@ -70,6 +74,6 @@ def main(seeds):
     over_networks = found.groupby("seed")["difference"].mean()
     table.loc["mean", ["least of a seed", "largest"]] = over_networks.min(), over_networks.max()
     table.insert(0, "seeds", seeds)
-    commits = pd.DataFrame(rows).groupby("network")["commit"].agg(lambda c: ", ".join(sorted({*c})))
+    commits = pd.DataFrame(rows).groupby("network")["commit"].agg(_listed)
     table["trained at"] = commits.reindex(table.index, fill_value="–")
     write_table("precision", table.reset_index(names="network"), rows)

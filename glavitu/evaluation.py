@@ -132,15 +132,16 @@ def evaluate(name, *, out="."):
     Raises
     ------
     InputError
-        Where there are no predictions of that name, or what is there cannot be read or is by other
-        weights than those of the training of that name.
+        Where there are no predictions of that name, or what is there cannot be read, or the
+        training of that name has other weights by now.
     """
     weights, folder = Outputs(out, name).weights, Path(out) / "predictions" / name
     if not (folder / "predictions.json").exists():
         raise InputError(f"no predictions in {folder}; run predict first")
     if weights.exists():
         recipe = read_json(folder / "predictions.json", "recipe")["recipe"]
-        if not isinstance(recipe, dict) or recipe.get("weights") != fingerprint(weights):
+        recipe = recipe if isinstance(recipe, dict) else {}
+        if not recipe.get("weights_given") and recipe.get("weights") != fingerprint(weights):
             raise InputError(f"the predictions in {folder} are not by {weights}; run predict again")
     with locked(folder):
         return _evaluate(folder)

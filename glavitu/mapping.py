@@ -35,7 +35,7 @@ from glavitu.mapping_settings import (
 from glavitu.prediction import check_stride
 from glavitu.progress import progress
 from glavitu.provenance import fingerprint, provenance
-from glavitu.strips import Job, opened, predict_strip, scene_starts
+from glavitu.strips import Job, check_dropout, opened, predict_strip, scene_starts
 
 CACHE = 128 << 20  # bytes of GDAL's; its own choice is a share of the machine's memory
 
@@ -155,6 +155,8 @@ def map_scene(
         inventory = read_outlines(reference)
         given = {"path": str(Path(reference).absolute()), "fingerprint": fingerprint(reference)}
     check_outputs(out, files if given is None else [*files, given["path"]])
+    if dropout_samples:
+        check_dropout(str(weights), resolve(precision))
     reading = {key: settings[key] for key in ("inputs", "grid", "nodata")}
     with (
         rasterio.Env(GDAL_CACHEMAX=CACHE),

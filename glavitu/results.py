@@ -195,6 +195,9 @@ class Results:
                 "training_seconds": {k: r["seconds"] for k, r in self.records.items()},
                 "prediction_seconds": {k: self._prediction(k)["seconds"] for k in self.runs},
                 "training_commits": {k: r["provenance"]["commit"] for k, r in self.records.items()},
+                "prediction_commits": {
+                    k: self._prediction(k)["provenance"]["commit"] for k in self.runs
+                },
                 "data": {k: fingerprint(find_split(self.data, k)) for k in SPLITS},
                 "provenance": provenance(),
             },

@@ -127,11 +127,15 @@ def _masks(model):
     return [variable for variable in variables if variable.name == "seed_generator_state"]
 
 
+def check_dropout(weights, precision):
+    """Refuse the weights of a network that drops no features."""
+    if not _masks(_load(weights, _version(weights), precision)):
+        raise InputError(f"{weights} holds a network without dropout; leave its samples out")
+
+
 def opened(job):
     """Return model and scene of a job; a worker opens them once."""
     model = _load(job.weights, _version(job.weights), job.precision)
-    if job.dropout_samples and not _masks(model):
-        raise InputError(f"{job.weights} holds a network without dropout; leave its samples out")
     versions = tuple(map(_version, job.paths.values()))
     return model, _scene(json.dumps([job.paths, job.inputs, job.grid, job.nodata]), versions)
 

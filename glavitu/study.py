@@ -17,7 +17,7 @@ from glavitu.outputs import Outputs
 from glavitu.profiles import SCENE_OPTIONS, UNFINISHED, load_profile
 from glavitu.progress import say
 from glavitu.provenance import fingerprint
-from glavitu.tiles import SPLITS, find_split
+from glavitu.tiles import SPLITS, find_split, open_tiles
 
 PACKAGE = Path(__file__).parent
 NOTEBOOKS = PACKAGE.parent / "notebooks"
@@ -71,7 +71,7 @@ def _run(name, profile, data, out, overwrite):
         json.dumps(profile.as_dict(), sort_keys=True, default=str),  # a date is none of JSON's
         *(fingerprint(find_split(data, split)) for split in SPLITS),
     )
-    scene = _scene_fingerprints(profile)
+    scene = _scene_fingerprints(profile, data)
     for notebook, parameters, results in _steps(profile, data, out):
         source = NOTEBOOKS / f"{notebook}.ipynb"
         suffix = f"_{parameters['name']}" if "name" in parameters else ""
@@ -97,18 +97,19 @@ def _run(name, profile, data, out, overwrite):
     click.echo(f"results: {out / 'results.csv'}, {out / 'tables'}, {out / 'figures'}")
 
 
-def _scene_fingerprints(profile):
-    """Return the fingerprints of the files of the profile's scene; refuse one that is not there."""
+def _scene_fingerprints(profile, data):
+    """Return fingerprints of the files of the profile's scene; refuse one missing that is used."""
     if not profile.scene:
         return []
     rasters, options = scene_to_map(profile, None)
     files = rasters | {key: options[key] for key in ("reference",) if key in options}
+    used = {"reference", *open_tiles(find_split(data, "train")).sources}
     for source, path in files.items():
-        if not path.is_file():
+        if source in used and not path.is_file():
             raise InputError(
                 f"profile {profile.name}: no file at {path}, the {source} of its scene"
             )
-    return [fingerprint(path) for path in files.values()]
+    return [fingerprint(path) for path in files.values() if path.is_file()]
 
 
 def default_folders(profile, data, out):
@@ -130,8 +131,8 @@ def _base():
 def scene_to_map(profile, out):
     """Return source -> raster of the profile's scene, and options of `map_scene` for it.
 
-    A demo scene is made in `out` where the profile names none; relative paths are taken like those
-    of `default_folders`.
+    A demo scene is made in `out` where the profile names none; relative paths are from the
+    project's folder.
     """
     if not profile.scene:
         from glavitu.demo_data import make_demo_scene
@@ -141,8 +142,8 @@ def scene_to_map(profile, out):
     options = {key: value for key, value in profile.scene.items() if key in SCENE_OPTIONS}
     paths = {key: value for key, value in profile.scene.items() if key not in SCENE_OPTIONS}
     if "reference" in options:
-        options["reference"] = _base() / options["reference"]
-    return {source: _base() / path for source, path in paths.items()}, options
+        options["reference"] = NOTEBOOKS.parent / options["reference"]
+    return {source: NOTEBOOKS.parent / path for source, path in paths.items()}, options
 
 
 def ensure_data(profile, data, *, make=True):

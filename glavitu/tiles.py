@@ -31,6 +31,7 @@ from glavitu.hdf5 import (
     plain,
     reading,
 )
+from glavitu.local_rasters import check_proj
 from glavitu.units import are_numbers, check_scaling, pixel_size
 from glavitu.unpacking import unpack
 
@@ -165,6 +166,7 @@ class Tiles(Mapping):
         attributes = self._attributes(name)
         if not {"crs", "transform"} <= set(attributes):
             return None
+        check_proj()
         with reading(f"{self.path}: the CRS of tile {name}"):
             return pixel_size(attributes["transform"], CRS.from_user_input(attributes["crs"]))
 

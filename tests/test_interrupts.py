@@ -67,7 +67,13 @@ def test_an_interrupt_that_a_library_drops_is_raised_again():
         "    print('went on')\n"
         "run(library)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=50)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=50,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     assert (done.returncode, done.stdout) == (130, "cleaned up\n")
     assert done.stderr.strip() == "error: interrupted"
 

@@ -174,11 +174,11 @@ def test_dropout_of_a_network_without_any_is_refused(scene, tmp_path):
     model = build_model("glavitu", inputs=INPUTS, patch_size=16, **sizes)
     save_weights(model, tmp_path / "dry.weights.h5", **sizes)
     write_json(tmp_path / "dry.json", {"scaling": SCALING})
+    arguments = (tmp_path / "dry.weights.h5", scene[0], tmp_path / "out")
+    mapping.map_scene(*arguments)
     with pytest.raises(InputError, match=r"dry.weights.h5 holds a network without dropout"):
-        mapping.map_scene(
-            tmp_path / "dry.weights.h5", scene[0], tmp_path / "out", dropout_samples=1
-        )
-    assert not (tmp_path / "out").exists()
+        mapping.map_scene(*arguments, dropout_samples=1, overwrite=True)
+    assert all((tmp_path / "out" / name).exists() for name in MAPS)  # the old map stays
 
 
 def test_gdal_may_keep_128_mb_while_a_scene_is_mapped(weights, scene, tmp_path, monkeypatch):

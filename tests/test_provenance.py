@@ -20,7 +20,7 @@ def repository(tmp_path):
         return done.stdout.strip()
 
     git("init", "-q")
-    (tmp_path / ".gitignore").write_text(".venv\n")
+    (tmp_path / ".gitignore").write_text(".venv\n__pycache__\n")
     for folder in ("glavitu", ".venv/glavitu"):
         (tmp_path / folder).mkdir(parents=True)
         shutil.copy(provenance.__file__, tmp_path / folder)

@@ -96,6 +96,10 @@ def test_scores_are_of_the_weights_that_are_there(trained):
         evaluate("resunet", out=options["out"])
     predict(name="resunet", **options)
     assert len(evaluate("resunet", out=options["out"])) == 1
+    other = shutil.copy(weights, options["out"] / "other.weights.h5")
+    train("resunet", seed=2, overwrite=True, **options)
+    predict(name="resunet", weights=other, **options)  # on purpose
+    assert len(evaluate("resunet", out=options["out"])) == 1
 
 
 def test_what_uses_a_training_that_has_not_ended_says_so(trained, made, tmp_path, capsys):

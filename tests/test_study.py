@@ -231,7 +231,7 @@ def test_trainings_of_another_study_stay_unless_overwritten(short_study, monkeyp
 def test_a_scene_that_is_not_there_shows_before_the_work(short_study, tmp_path):
     profile, data, _ = short_study
     own = tmp_path / "own.yaml"
-    own.write_text(profile.read_text() + "scene: {optical: none.tif}\n")
+    own.write_text(profile.read_text() + "scene: {thermal: unused.tif, optical: none.tif}\n")
     with pytest.raises(InputError, match=r"profile own: no file at .*none.tif, the optical of its"):
         run_study(own, data=data, out=tmp_path / "out")
     assert not list((tmp_path / "out").rglob("*.ipynb"))
@@ -277,8 +277,9 @@ def test_a_study_is_not_up_to_date_for_another_package_or_scene(
     assert up_to_date() == 0
 
 
-def test_relative_rasters_of_a_scene_start_at_the_projects_folder(tiny_profile, monkeypatch):
-    monkeypatch.chdir(NOTEBOOKS)
+@pytest.mark.parametrize("cwd", [NOTEBOOKS, NOTEBOOKS.parent, "/"])
+def test_relative_rasters_of_a_scene_start_at_the_projects_folder(cwd, tiny_profile, monkeypatch):
+    monkeypatch.chdir(cwd)
     profile = replace(tiny_profile, scene={"dem": "d.tif", "reference": "r.gpkg", "grid": "dem"})
     paths, options = scene_to_map(profile, "out")
     assert paths == {"dem": NOTEBOOKS.parent / "d.tif"}

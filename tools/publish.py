@@ -50,12 +50,16 @@ def store_study(run, folder, readme):
 
 def _caption(record, where):
     origin = record["provenance"]
-    commits = ", ".join(sorted(set(record["training_commits"].values())))
+    trained, predicted = (
+        ", ".join(sorted({str(commit) for commit in record[f"{what}_commits"].values()}))
+        for what in ("training", "prediction")
+    )
     kind = "Demo results" if record["demo_data"] else "Results"
     return (
         f"\n{kind}: profile `{record['profile']['name']}`, seed {record['seed']}, trained at "
-        f"commit {commits}, scored at {origin['commit']}, {origin['time'][:10]}, from "
-        f"[results.json]({where}/results.json) and [results.csv]({where}/results.csv).\n"
+        f"commit {trained}, predicted at {predicted}, scored at {origin['commit']}, "
+        f"{origin['time'][:10]}, from [results.json]({where}/results.json) and "
+        f"[results.csv]({where}/results.csv).\n"
     )
 
 
