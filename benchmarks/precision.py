@@ -5,8 +5,7 @@
 Trains each network of the profile `demo` with some seeds (default 3) in float32 and in bfloat16,
 and tests it on the demo data's test split. Trainings below `runs/benchmarks/precision` that are
 finished are not repeated: the table says at which commits each network was trained. Takes an hour
-on two cores. Writes `runs/benchmarks/precision.json` and
-`precision.md`.
+on two cores. Writes `runs/benchmarks/precision.json` and `precision.md`.
 """
 
 from pathlib import Path

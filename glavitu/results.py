@@ -57,7 +57,7 @@ class Results:
             self.rule = band_ratio.map_tiles(data, out)
             evaluate(band_ratio.NAME, out=out)
         shown = self.runs | ({band_ratio.NAME: band_ratio.NAME} if self.rule else {})
-        self._check()
+        self.predictions = self._read_predictions()
         self.scores = self._read("scores", shown)
         self.surfaces = self._read("surfaces", shown)
         self.reliability = self._read("reliability", self.runs)
@@ -72,19 +72,22 @@ class Results:
         "reliability": ["bin", "pixels", "glacier", "total"],
     }
 
-    def _check(self):
-        """Refuse predictions by weights, or of tiles, that are no longer those that are there."""
-        tiles = fingerprint(find_split(self.data, "test"))
+    def _read_predictions(self):
+        """Return the records of the predictions, of weights and tiles that are still there."""
+        tiles, records = fingerprint(find_split(self.data, "test")), {}
         for name in self.runs:
             weights, folder = self.out / f"weights/{name}.weights.h5", self.out / "predictions"
-            if not weights.exists() or not (folder / name / "predictions.json").exists():
+            record = folder / name / "predictions.json"
+            if not weights.exists() or not record.exists():
                 raise InputError(f"no predictions in {folder / name}; run train and predict first")
-            recipe = self._prediction(name)["recipe"]
+            records[name] = read_json(record, "seconds", "windows", "recipe", "provenance")
+            recipe = records[name]["recipe"]
             if (recipe["weights"], recipe["data"]) != (fingerprint(weights), tiles):
                 raise InputError(
                     f"the predictions in {folder / name} are not by {weights} or of the tiles in "
                     f"{self.data} as they are now; run predict and evaluate for {name!r} again"
                 )
+        return records
 
     def _read(self, table, runs):
         tables = []
@@ -125,8 +128,8 @@ class Results:
                 "best validation IoU": self.records[name]["best_validation_iou"],
                 "epochs": self.records[name]["epochs"],
                 "training minutes": self.records[name]["seconds"] / 60,
-                "seconds per patch": self._prediction(name)["seconds"]
-                / self._prediction(name)["windows"],
+                "seconds per patch": self.predictions[name]["seconds"]
+                / self.predictions[name]["windows"],
             }
             for name, method in self.runs.items()
         )
@@ -193,20 +196,16 @@ class Results:
                 "tables": {name: _records(table) for name, table in tables.items()},
                 "band_ratio": self.rule,
                 "training_seconds": {k: r["seconds"] for k, r in self.records.items()},
-                "prediction_seconds": {k: self._prediction(k)["seconds"] for k in self.runs},
+                "prediction_seconds": {k: r["seconds"] for k, r in self.predictions.items()},
                 "training_commits": {k: r["provenance"]["commit"] for k, r in self.records.items()},
                 "prediction_commits": {
-                    k: self._prediction(k)["provenance"]["commit"] for k in self.runs
+                    k: r["provenance"]["commit"] for k, r in self.predictions.items()
                 },
                 "data": {k: fingerprint(find_split(self.data, k)) for k in SPLITS},
                 "provenance": provenance(),
             },
         )
         return tables
-
-    def _prediction(self, name):
-        path = self.out / "predictions" / name / "predictions.json"
-        return read_json(path, "seconds")
 
 
 def _read_counts(path, columns):

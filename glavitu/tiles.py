@@ -16,7 +16,6 @@ from pathlib import Path
 import h5py
 import numpy as np
 import xarray as xr
-from rasterio.crs import CRS
 from xarray.backends import BackendArray, CachingFileManager
 from xarray.core import indexing
 
@@ -31,7 +30,6 @@ from glavitu.hdf5 import (
     plain,
     reading,
 )
-from glavitu.local_rasters import check_proj
 from glavitu.units import are_numbers, check_scaling, pixel_size
 from glavitu.unpacking import unpack
 
@@ -166,6 +164,10 @@ class Tiles(Mapping):
         attributes = self._attributes(name)
         if not {"crs", "transform"} <= set(attributes):
             return None
+        from rasterio.crs import CRS  # with PROJ slow to import, and not needed by most
+
+        from glavitu.local_rasters import check_proj
+
         check_proj()
         with reading(f"{self.path}: the CRS of tile {name}"):
             return pixel_size(attributes["transform"], CRS.from_user_input(attributes["crs"]))

@@ -88,7 +88,8 @@ def _check_labelled(tiles):
 
 def _train(architecture, paths, settings, profile, tiles):
     """Train as the settings say, from where it was cut off, and write the record."""
-    ground = {key: getattr(tiles["train"], key) for key in ("scaling", "pixel_size")}
+    scaling, pixel_size = tiles["train"].scaling, tiles["train"].pixel_size
+
     keras.utils.set_random_seed(profile.seed)
     recipe = Recipe(paths, settings, profile)
     folders = paths.weights.parent, paths.log.parent
@@ -115,9 +116,10 @@ def _train(architecture, paths, settings, profile, tiles):
             "best_epoch": recipe.state.best + 1,  # from 1, as in what a training prints
             "best_validation_iou": recipe.history[recipe.state.best][MONITOR],
             "seconds": sum(row["seconds"] for row in recipe.history),
+            "scaling": scaling,
+            "pixel_size": pixel_size,
             "provenance": provenance(),
-        }
-        | ground,
+        },
     )
     paths.checkpoint.unlink(missing_ok=True)
 
