@@ -6,7 +6,7 @@ import warnings
 import click
 
 from glavitu import __version__
-from glavitu.errors import InputError
+from glavitu.errors import MORE_MEMORY, OUT_OF_MEMORY, InputError
 from glavitu.files import FULL
 from glavitu.interrupts import insistent
 from glavitu.options import Finite, pairs, shared
@@ -276,8 +276,8 @@ def _explain(error):
     if isinstance(error, OSError):
         advice = "; make room, then the same command goes on from here" * (error.errno in FULL)
         return f"{error.filename or 'file'}: {error.strerror or error}{advice}", 2
-    if isinstance(error, MemoryError):
-        return f"memory does not suffice ({error}); try smaller tiles, patches or batches", 1
+    if type(error).__name__ in OUT_OF_MEMORY:
+        return MORE_MEMORY, 1
     if type(error).__name__ == "StudyError":
         return str(error), 1
     raise error

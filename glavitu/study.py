@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 import nbformat
 
-from glavitu.errors import InputError
+from glavitu.errors import MORE_MEMORY, OUT_OF_MEMORY, InputError
 from glavitu.files import locked, remove_left_locks, replacing, scratch
 from glavitu.outputs import Outputs
 from glavitu.profiles import SCENE_OPTIONS, UNFINISHED, load_profile
@@ -211,10 +211,10 @@ def _execute(source, target, parameters):
             extra_arguments=["--log-level=CRITICAL"],
         )
     except PapermillExecutionError as error:
-        message = (
-            f"{target.stem} stopped in cell {error.exec_count}: {error.ename}: {error.evalue} "
-            f"(see {target})"
-        )
+        why = f"{error.ename}: {error.evalue}"
+        if error.ename in OUT_OF_MEMORY:
+            why = MORE_MEMORY
+        message = f"{target.stem} stopped in cell {error.exec_count}: {why} (see {target})"
         kind = InputError if error.ename in ("InputError", "OSError") else StudyError
         raise kind(" ".join(message.split())) from None
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-BENCHMARKS = ("growth", "loader", "parity", "precision", "prediction", "scenes", "start")
-BENCHMARKS += ("training",)
+BENCHMARKS = ("growth", "loader", "memory", "parity", "precision", "prediction", "scenes")
+BENCHMARKS += ("start", "training")
 
 
 @pytest.fixture

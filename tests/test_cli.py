@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from unittest.mock import Mock
 
 import h5py
 import pytest
@@ -84,6 +85,18 @@ def test_the_precision_of_the_command_line_is_used_instead_of_the_profiles(
         assert read_json(weights / f"{precision}.calibration.json")["precision"] == precision
     status, _, err = run("train", "--precision", "half", *common)
     assert status == 2 and "'half' is not one of 'auto', 'float32', 'bfloat16'" in err
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), type("ResourceExhaustedError", (Exception,), {})()]
+)
+def test_memory_that_does_not_suffice_is_said_in_one_line(error, run, monkeypatch):
+    monkeypatch.setattr("glavitu.models.build_model", Mock(side_effect=error))
+    assert run("models") == (
+        1,
+        "",
+        "error: memory does not suffice; try smaller tiles, patches or batches\n",
+    )
 
 
 def test_the_public_names_and_no_others_are_listed():

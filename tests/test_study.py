@@ -304,19 +304,26 @@ def test_the_best_training_is_one_of_the_sources_there_are(tiny_profile, tmp_pat
         results.best_training(profile, tmp_path, ["dem"])
 
 
-def test_a_failing_notebook_is_named_with_its_cell(short_study, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "failing, why",
+    [
+        ("1 / 0", "ZeroDivisionError: division by zero"),
+        ("raise MemoryError('8 TiB')", "memory does not suffice; try smaller"),
+    ],
+)
+def test_a_failing_notebook_is_named_with_its_cell(
+    failing, why, short_study, tmp_path, monkeypatch
+):
     profile, data, _ = short_study
     broken = tmp_path / "notebooks"
     broken.mkdir()
     for source in SOURCES:
-        text = source.read_text().replace("tiles\\n", "tiles\\n")
+        text = source.read_text()
         if source.stem == "01_data_exploration":
-            text = text.replace("import pandas as pd", "import pandas as pd; 1 / 0")
+            text = text.replace("import pandas as pd", f"import pandas as pd; {failing}")
         (broken / source.name).write_text(text)
     monkeypatch.setattr("glavitu.study.NOTEBOOKS", broken)
-    with pytest.raises(
-        StudyError, match="01_data_exploration stopped in cell 1: ZeroDivisionError"
-    ):
+    with pytest.raises(StudyError, match=f"01_data_exploration stopped in cell 1: {why}"):
         run_study(profile, data=data, out=tmp_path / "out")
 
 
