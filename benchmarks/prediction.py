@@ -24,7 +24,7 @@ STRIDES = {"half a window, as published": 2 / 4, "three quarters": 3 / 4, "side 
 
 def plain(model, tile):
     """Predict window after window, as a plain script would; return probabilities (y, x, class)."""
-    from glavitu.prediction import window_starts, window_weights
+    from glavitu.windows import window_starts, window_weights
 
     total, weight_sum = np.zeros((TILE, TILE, 2)), np.zeros((TILE, TILE, 1))
     weights = window_weights(SIZE)[..., None]
@@ -67,7 +67,7 @@ def scores(weights, test):
     """Return way of predicting -> mean over networks of the IoU's difference, and the worst."""
     from glavitu import load_model, open_tiles, predict_tile, score
     from glavitu.evaluation import summarise
-    from glavitu.prediction import inputs_of
+    from glavitu.models import inputs_of
 
     tiles, rows = open_tiles(test), []
     for path in sorted(Path(weights).glob("*.weights.h5")):

@@ -17,8 +17,9 @@ from glavitu.errors import InputError
 from glavitu.evaluation import calibration_error, count_probabilities, read_prediction
 from glavitu.files import locked, read_json, scratch, write_json
 from glavitu.hdf5_writing import write_netcdf
+from glavitu.models import inputs_of
 from glavitu.outputs import Outputs
-from glavitu.prediction import inputs_of, load_trained, predict_tile
+from glavitu.prediction import load_trained, predict_tile
 from glavitu.profiles import load_profile
 from glavitu.progress import progress
 from glavitu.provenance import fingerprint, provenance

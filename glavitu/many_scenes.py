@@ -8,10 +8,10 @@ from glavitu.errors import InputError
 from glavitu.files import replacing
 from glavitu.mapping import connected, map_scene
 from glavitu.mapping_settings import check_picture, read_trained
-from glavitu.prediction import check_stride
 from glavitu.progress import say
 from glavitu.tables import inside, read_table
 from glavitu.units import in_units
+from glavitu.windows import check_stride
 
 FIXED_COLUMNS = ("name", "date", "reference")
 SUMMARY = "scenes.csv"

@@ -32,10 +32,10 @@ from glavitu.mapping_settings import (
     finished,
     read_trained,
 )
-from glavitu.prediction import check_stride
 from glavitu.progress import progress
 from glavitu.provenance import fingerprint, provenance
 from glavitu.strips import Job, check_dropout, opened, predict_strip, scene_starts
+from glavitu.windows import check_stride
 
 CACHE = 128 << 20  # bytes of GDAL's; its own choice is a share of the machine's memory
 

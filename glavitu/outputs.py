@@ -52,7 +52,8 @@ class Outputs:
             key = differs[0]
             raise InputError(
                 f"{self.weights.parent} has another training named {self.name!r} ({key} "
-                f"{found.get(key)}, now {settings[key]}); choose another name (-n) or --overwrite"
+                f"{found.get(key)}, now {settings[key]}); choose another name or folder, or "
+                "--overwrite"
             )
         for path in (self.record, self.checkpoint, self.weights, self.log):
             path.unlink(missing_ok=True)

@@ -13,13 +13,14 @@ from glavitu.files import locked, read_json, write_json
 from glavitu.folding import folded
 from glavitu.hdf5 import check_finite, check_label
 from glavitu.hdf5_writing import write_netcdf
-from glavitu.models import build_model
+from glavitu.models import build_model, inputs_of
 from glavitu.outputs import Outputs
 from glavitu.profiles import load_profile
 from glavitu.progress import progress, say
 from glavitu.provenance import fingerprint, provenance
 from glavitu.tiles import SURFACE, UNLABELLED, find_split, open_tiles
 from glavitu.weights import load_model, load_weights, read_built
+from glavitu.windows import blend, check_stride, window_starts
 
 
 def predict_tile(model, tile, *, stride=None, batch_size=8):
@@ -77,67 +78,6 @@ def predict_tile(model, tile, *, stride=None, batch_size=8):
         batch_size,
     )
     return as_prediction(tile, probabilities)
-
-
-def check_stride(stride, size):
-    """Return the step between windows of a size, by default half of it."""
-    if stride is None:
-        return size // 2
-    if not 1 <= stride <= size:
-        raise InputError(
-            f"stride {stride} would leave gaps between windows of {size} pixels; use 1 to {size}"
-        )
-    return stride
-
-
-def window_weights(size):
-    """Return exp(-d^2 / 2), d the distance from the centre of a window that spans -1..1."""
-    axis = np.linspace(-1, 1, size, dtype=np.float32)
-    return np.exp(-(axis[:, None] ** 2 + axis[None, :] ** 2) / 2)
-
-
-def window_starts(length, size, stride):
-    """Return the first pixels of windows that cover `length`, the last one flush with the end.
-
-    Examples
-    --------
-    >>> window_starts(500, 128, 64)
-    [0, 64, 128, 192, 256, 320, 372]
-    """
-    starts = list(range(0, length - size + 1, stride))
-    return starts if starts[-1] == length - size else [*starts, length - size]
-
-
-def blend(predict, shape, size, stride, batch_size):
-    """Average the predictions of overlapping windows.
-
-    Parameters
-    ----------
-    predict : callable
-        From a list of (row, column) to probabilities (n, size, size, classes).
-    shape : (int, int)
-        Height and width of the result, in pixels.
-    size, stride, batch_size : int
-        Window side, step between windows, windows predicted at once.
-
-    Returns
-    -------
-    numpy.ndarray
-        Probabilities (y, x, classes), float32.
-    """
-    rows, columns = (window_starts(length, size, stride) for length in shape)
-    windows = [(row, column) for row in rows for column in columns]
-    weights = window_weights(size)[..., None]
-    total, weight_sum = 0, np.zeros((*shape, 1), np.float32)
-    for first in range(0, len(windows), batch_size):
-        batch = windows[first : first + batch_size]
-        for (row, column), window in zip(batch, predict(batch), strict=True):
-            if np.isscalar(total):
-                total = np.zeros((*shape, window.shape[-1]), np.float32)
-            area = np.s_[row : row + size, column : column + size]
-            total[area] += weights * window
-            weight_sum[area] += weights
-    return total / weight_sum
 
 
 def predict(architecture=None, *, profile="demo", data=None, out=".", name=None, weights=None):
@@ -253,12 +193,6 @@ def load_trained(architecture, profile, tiles, paths, weights=None):
     )
     load_weights(model, source)
     return model, source, used
-
-
-def inputs_of(model):
-    """Return the side of a network's patches in pixels, and source -> bands."""
-    shapes = {source: tensor.shape for source, tensor in model.input.items()}
-    return next(iter(shapes.values()))[1], {source: shape[3] for source, shape in shapes.items()}
 
 
 def _predict_windows(model, arrays, windows, size):

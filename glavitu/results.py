@@ -273,6 +273,7 @@ def readable(table):
         table.insert(table.columns.get_loc("low"), "95 % interval", interval)
     if "seconds per patch" in table:
         table["ms per patch"] = table.pop("seconds per patch") * 1000
+        table["parameters"] = [f"{v:,.0f}" if v == v else "–" for v in table["parameters"]]
         for column in ("epochs", "training minutes", "ms per patch"):
             table[column] = [
                 f"{v:.1f}".removesuffix(".0") if v == v else "–" for v in table[column]

@@ -11,9 +11,9 @@ from glavitu.backend import keras
 from glavitu.errors import InputError
 from glavitu.folding import folded
 from glavitu.grids import open_scene
-from glavitu.prediction import window_starts, window_weights
 from glavitu.scenes import scale
 from glavitu.weights import load_model
+from glavitu.windows import window_starts, window_weights
 
 CHUNK = 8192  # columns of a strip held in memory at once, in pixels
 

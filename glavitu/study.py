@@ -71,14 +71,17 @@ def _run(name, profile, data, out, overwrite):
         json.dumps(profile.as_dict(), sort_keys=True, default=str),  # a date is none of JSON's
         *(fingerprint(find_split(data, split)) for split in SPLITS),
     )
-    scene = _scene_fingerprints(profile, data)
-    for notebook, parameters, results in _steps(profile, data, out):
+    scene = _scene_files(profile, data)  # before the work, as one may be missing
+    for notebook, parameters, inputs, results in _steps(profile, data, out, scene):
         source = NOTEBOOKS / f"{notebook}.ipynb"
         suffix = f"_{parameters['name']}" if "name" in parameters else ""
         target = out / "notebooks" / f"{notebook}{suffix}.ipynb"
-        key = _digest(key, source.read_text(encoding="utf-8"), json.dumps(parameters))
-        if notebook == "05_map_a_scene":
-            key = _digest(key, *scene)
+        key = _digest(
+            key,
+            source.read_text(encoding="utf-8"),
+            json.dumps(parameters),
+            *(fingerprint(path) for path in inputs),
+        )
         if _stamp_of(target) == (stamp := _stamp(key, results)):
             click.echo(f"{target.stem}: up to date")
         else:
@@ -97,8 +100,8 @@ def _run(name, profile, data, out, overwrite):
     click.echo(f"results: {out / 'results.csv'}, {out / 'tables'}, {out / 'figures'}")
 
 
-def _scene_fingerprints(profile, data):
-    """Return fingerprints of the files of the profile's scene; refuse one missing that is used."""
+def _scene_files(profile, data):
+    """Return the files of the profile's scene; refuse one missing that is used."""
     if not profile.scene:
         return []
     rasters, options = scene_to_map(profile, None)
@@ -109,7 +112,7 @@ def _scene_fingerprints(profile, data):
             raise InputError(
                 f"profile {profile.name}: no file at {path}, the {source} of its scene"
             )
-    return [fingerprint(path) for path in files.values() if path.is_file()]
+    return [path for path in files.values() if path.is_file()]
 
 
 def default_folders(profile, data, out):
@@ -160,20 +163,24 @@ def ensure_data(profile, data, *, make=True):
     return make_demo_data(data, **profile.demo_data)
 
 
-def _steps(profile, data, out):
-    """Yield notebook, its parameters beyond the common ones, and the files it must leave."""
-    yield "01_data_exploration", {"seed": profile.seed}, []
+def _steps(profile, data, out, scene):
+    """Yield notebook, its parameters beyond the common ones, files it reads alone and must leave.
+
+    `scene` are the files of the profile's scene.
+    """
+    seed = {"seed": profile.seed}
+    yield "01_data_exploration", seed, [], []
     for run in profile.runs():
         files = Outputs(out, run.name)
-        yield "02_train", run._asdict(), [files.weights, files.record]
+        yield "02_train", run._asdict(), [], [files.weights, files.record]
         tested = {"architecture": run.architecture, "name": run.name}
         folder = out / "predictions" / run.name
         calibration = out / f"weights/{run.name}.calibration.json"
         made = [folder / "predictions.json", folder / "scores.csv", calibration]
-        yield "03_test", tested, made
-    yield "04_results", {"seed": profile.seed}, [out / "results.csv", out / "results.json"]
+        yield "03_test", tested, [], made
+    yield "04_results", seed, [], [out / "results.csv", out / "results.json"]
     if profile.scene or (data / "demo_data.json").exists():
-        yield "05_map_a_scene", {"seed": profile.seed}, [out / "map/map.json"]
+        yield "05_map_a_scene", seed, scene, [out / "map/map.json"]
 
 
 @contextmanager

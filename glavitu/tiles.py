@@ -15,9 +15,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-import xarray as xr
-from xarray.backends import BackendArray, CachingFileManager
-from xarray.core import indexing
+from xarray.backends import CachingFileManager
 
 from glavitu.errors import InputError
 from glavitu.hdf5 import (
@@ -30,6 +28,7 @@ from glavitu.hdf5 import (
     plain,
     reading,
 )
+from glavitu.tile_datasets import lazy_dataset
 from glavitu.units import are_numbers, check_scaling, pixel_size
 from glavitu.unpacking import unpack
 
@@ -106,13 +105,6 @@ class Tiles(Mapping):
 
     def __getitem__(self, name):
         """Return one tile, lazily."""
-        variables = {
-            variable: (
-                _dimensions(variable, array),
-                indexing.LazilyIndexedArray(_LazyArray(self._manager, array)),
-            )
-            for variable, array in self._variables[name].items()
-        }
         attributes = self._attributes(name)
         attributes |= {
             "tile": name,
@@ -121,7 +113,7 @@ class Tiles(Mapping):
             "padding_width": self.padding(name)[1],
         }
         with reading(f"{self.path}: the CRS of tile {name}"):
-            return _georeference(xr.Dataset(variables, attrs=attributes))
+            return lazy_dataset(self._variables[name], self._manager, attributes)
 
     def __repr__(self):
         sources = ", ".join(f"{source} ({bands})" for source, bands in self.sources.items())
@@ -258,25 +250,6 @@ class Tiles(Mapping):
             check_finite(self.read(name, source), f"{self.path}: tile {name}: {source!r}")
 
 
-class _LazyArray(BackendArray):
-    """An HDF5 dataset as xarray's lazily indexed array; a copy opens the file anew."""
-
-    def __init__(self, manager, array):
-        self.manager = manager
-        self.name = array.name
-        self.shape = array.shape
-        self.dtype = array.dtype
-
-    def __getitem__(self, key):
-        return indexing.explicit_indexing_adapter(
-            key, self.shape, indexing.IndexingSupport.BASIC, self._read
-        )
-
-    def _read(self, key):
-        with self.manager.acquire_context() as file, reading(f"{file.filename}: {self.name}"):
-            return file[self.name][key]
-
-
 def _variables(file, name):
     """Return the arrays of a tile by name, the label as ``groundtruth``, after checking them."""
     group, variables = file[name], {}
@@ -297,23 +270,3 @@ def _variables(file, name):
         sizes = ", ".join(f"{key} {array.shape[:2]}" for key, array in variables.items())
         raise InputError(f"{file.filename}: tile {name} has arrays of different sizes: {sizes}")
     return variables
-
-
-def _dimensions(variable, array):
-    band = "class" if variable == "groundtruth" else f"{variable}_band"
-    return ("y", "x", band)[: array.ndim]
-
-
-def _georeference(tile):
-    """Add pixel-centre coordinates and the CRS from the attributes `transform` and `crs`."""
-    if "transform" not in tile.attrs:
-        return tile
-    a, _, c, _, e, f = tile.attrs["transform"]
-    tile = tile.assign_coords(
-        x=c + a * (np.arange(tile.sizes["x"]) + 0.5), y=f + e * (np.arange(tile.sizes["y"]) + 0.5)
-    )
-    if "crs" in tile.attrs:
-        import rioxarray  # noqa: F401  registers .rio; slow to import, and not always needed
-
-        tile = tile.rio.write_crs(tile.attrs["crs"])
-    return tile

@@ -17,7 +17,7 @@ from glavitu.backend import resolve
 from glavitu.errors import InputError
 from glavitu.files import replacing, reserve
 from glavitu.hdf5 import check_all, check_finite, open_file, reading
-from glavitu.models import build_model
+from glavitu.models import build_model, inputs_of
 
 ROOM = 1 << 20  # bytes, for what a weight file holds beside the weights
 # The layers of a published file that hold weights, in the file's order, as the prefixes of our
@@ -86,11 +86,11 @@ def save_weights(model, path, **sizes):
         The sizes the network was built with, where they are not the published ones.
     """
     inference = type(model)(model.input, model.output, name=model.name)  # without the optimizer
-    shapes = {source: tensor.shape for source, tensor in model.input.items()}
+    patch_size, inputs = inputs_of(model)
     built = {
         "architecture": model.name,
-        "inputs": {source: shape[3] for source, shape in shapes.items()},
-        "patch_size": next(iter(shapes.values()))[1],
+        "inputs": inputs,
+        "patch_size": patch_size,
         "sizes": sizes,
     }
     size = sum(math.prod(variable.shape) * 4 for variable in inference.variables)

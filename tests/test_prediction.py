@@ -25,16 +25,10 @@ from glavitu.backend import resolve
 from glavitu.evaluation import read_prediction
 from glavitu.files import write_json
 from glavitu.outputs import Outputs
-from glavitu.prediction import (
-    blend,
-    is_predicted,
-    load_trained,
-    predict,
-    window_starts,
-    window_weights,
-)
+from glavitu.prediction import is_predicted, load_trained, predict
 from glavitu.provenance import fingerprint
 from glavitu.training import train
+from glavitu.windows import blend, window_starts, window_weights
 
 
 def identity(size=16):

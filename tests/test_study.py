@@ -239,7 +239,7 @@ def test_a_scene_that_is_not_there_shows_before_the_work(short_study, tmp_path):
 
 def test_every_notebook_that_looks_for_trainings_gets_the_seed(tiny_profile, tmp_path):
     profile = replace(tiny_profile, seed=7, repeats=2, scene={"optical": "o.tif"})
-    steps = {name: given for name, given, _ in _steps(profile, tmp_path, tmp_path)}
+    steps = {name: given for name, given, *_ in _steps(profile, tmp_path, tmp_path, [])}
     assert {steps[name]["seed"] for name in ("01_data_exploration", "04_results")} == {7}
     assert steps["05_map_a_scene"]["seed"] == 7 and steps["02_train"]["seed"] == 8
 
@@ -247,7 +247,7 @@ def test_every_notebook_that_looks_for_trainings_gets_the_seed(tiny_profile, tmp
 def test_runs_whose_files_would_lie_elsewhere_are_refused(tiny_profile, tmp_path):
     profile = replace(tiny_profile, ablation={"glavitu": [["../../evil"]]})
     with pytest.raises(InputError, match=r"name 'glavitu-../../evil' must be a plain file name"):
-        list(_steps(profile, tmp_path, tmp_path))
+        list(_steps(profile, tmp_path, tmp_path, []))
 
 
 def test_a_study_is_not_up_to_date_for_another_package_or_scene(

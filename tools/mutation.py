@@ -50,6 +50,7 @@ TESTS = {  # module -> the tests that are about it, quick ones first
     "patches": ["test_patches.py"],
     "evaluation": ["test_evaluation.py"],
     "prediction": ["test_evaluation.py", "test_prediction.py"],
+    "windows": ["test_prediction.py"],
 }
 IMPORTS = ["keras", "rioxarray", "geopandas", "sklearn.metrics", "hypothesis.strategies"]
 REASONS = Path(__file__).with_name("mutation_survivors.yaml")

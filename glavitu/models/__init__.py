@@ -69,6 +69,12 @@ def build_model(
         return keras.Model(tensors, builder(tensors, **sizes), name=architecture)
 
 
+def inputs_of(model):
+    """Return the side of a network's patches in pixels, and source -> bands."""
+    shapes = {source: tensor.shape for source, tensor in model.input.items()}
+    return next(iter(shapes.values()))[1], {source: shape[3] for source, shape in shapes.items()}
+
+
 def default_sizes(architecture):
     """Return the published sizes of a network as a dict of keyword to number or list of numbers."""
     known = NETWORKS | BASELINES
