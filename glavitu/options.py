@@ -4,7 +4,7 @@ import math
 
 import click
 
-from glavitu.profiles import PRECISIONS
+from glavitu.profiles import ARCHITECTURES, BASELINES, PRECISIONS
 
 
 def shared(*names):
@@ -14,7 +14,8 @@ def shared(*names):
             "-m",
             "--model",
             "architecture",
-            help="setr, resunet, transunet, glavitu, deeplabv3plus or segformer.",
+            type=click.Choice(ARCHITECTURES + BASELINES),
+            help="The network.",
         ),
         "name": click.option(
             "-n", "--name", help="Name of the result; by default the network's, or glavitu."

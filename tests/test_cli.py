@@ -126,7 +126,7 @@ def test_wrong_input_gives_one_line_and_status_2(run, tiny_data, tile_table, pro
         (("train", "--data", tmp_path / "none", *common), "no data folder"),
         (("train", "--data", tmp_path / "text", *common), "not an HDF5 file"),
         (("train", "--data", tmp_path / "lacking", *common), "tile SVAL1-0000 has no 'dem'"),
-        (("train", "-m", "unet", *common), "unknown architecture 'unet'"),
+        (("train", "-m", "unet", *common), "'unet' is not one of 'setr', 'resunet'"),
         (("train", "--data", tiny_data, "--out", "x"), "smaller than the patch of 128"),
         (("train", "--data", tiny_data, "--profile", "none"), "no profile 'none'"),
         (("predict", "--data", tiny_data, *common), "no weights at"),
