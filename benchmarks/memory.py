@@ -4,9 +4,9 @@
 
 TensorFlow as it comes gives memory back to the system and gets it again page by page;
 `glavitu.backend` has it kept. Each network at published size, in the faster precision of the
-machine, is measured both ways, each in a process of its own: predictions of a patch of 384 pixels,
-then training steps of two. Takes some ten to twenty minutes on two cores. Writes
-`runs/benchmarks/memory.json` and `memory.md`.
+machine, is measured both ways, each in a process of its own: predictions of a patch of 384 pixels
+by the network as it is built, then training steps of two. Takes up to half an hour on two cores.
+Writes `runs/benchmarks/memory.json` and `memory.md`.
 """
 
 import json

@@ -6,7 +6,7 @@ import warnings
 import click
 
 from glavitu import __version__
-from glavitu.errors import MORE_MEMORY, OUT_OF_MEMORY, InputError
+from glavitu.errors import InputError, lack_of_memory
 from glavitu.files import FULL
 from glavitu.interrupts import insistent
 from glavitu.options import Finite, pairs, shared
@@ -276,8 +276,9 @@ def _explain(error):
     if isinstance(error, OSError):
         advice = "; make room, then the same command goes on from here" * (error.errno in FULL)
         return f"{error.filename or 'file'}: {error.strerror or error}{advice}", 2
-    if type(error).__name__ in OUT_OF_MEMORY:
-        return MORE_MEMORY, 1
+    kind = "MemoryError" if isinstance(error, MemoryError) else type(error).__name__
+    if line := lack_of_memory(kind, str(error)):
+        return line, 1
     if type(error).__name__ == "StudyError":
         return str(error), 1
     raise error

@@ -1,20 +1,40 @@
 """Keras with its backend: without the chatter of TensorFlow's start, fast memory, its precision."""
 
 import os
-from contextlib import contextmanager
+import resource
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from glavitu.errors import InputError
 from glavitu.files import quietly
 from glavitu.profiles import PRECISIONS
 
+
+def memory():
+    """Return the bytes of memory of the machine, or of the container if less; None if unknown."""
+    found = []
+    with suppress(ValueError, OSError):
+        found.append(os.sysconf("SC_PHYS_PAGES") * resource.getpagesize())
+    for limit in ("memory.max", "memory/memory.limit_in_bytes"):  # of either version of cgroups
+        with suppress(ValueError, OSError):
+            found.append(int(Path("/sys/fs/cgroup", limit).read_text(encoding="utf-8")))
+    return min((size for size in found if size > 0), default=None)
+
+
+def keep_memory():
+    """Have TensorFlow keep the memory it was given, on processors as it does on GPUs.
+
+    Fresh memory comes from the system page by page, which takes much of a training step. By itself
+    TensorFlow would then take 64 GB at most; beyond what there is, the system ends the process. So
+    it may take nine tenths. What the environment says already stays.
+    """
+    os.environ.setdefault("TF_CPU_ALLOCATOR_USE_BFC", "true")
+    if size := memory():
+        os.environ.setdefault("TF_CPU_BFC_MEM_LIMIT_IN_MB", str(int(0.9 * size) >> 20))
+
+
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-# On processors, too, TensorFlow keeps the memory it gives back: fresh memory comes from the system
-# page by page, which takes up to half of a training step.
-os.environ.setdefault("TF_CPU_ALLOCATOR_USE_BFC", "true")
-# By itself it would take 64 GB at most; beyond what the machine has, the system ends the process.
-_MEMORY = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-os.environ.setdefault("TF_CPU_BFC_MEM_LIMIT_IN_MB", str(int(0.9 * _MEMORY) >> 20))
+keep_memory()
 try:
     with quietly():  # TensorFlow logs before it can be told not to
         import keras

@@ -8,6 +8,14 @@ class InputError(ValueError):
     """
 
 
-# The names of Python's, TensorFlow's and torch's own.
-OUT_OF_MEMORY = ("MemoryError", "ResourceExhaustedError", "OutOfMemoryError")
-MORE_MEMORY = "memory does not suffice; try smaller tiles, patches or batches"
+def lack_of_memory(kind, text):
+    """Return a line about an exception that means a lack of memory, None for any other.
+
+    It is known by its name and text, as each library has its own, and notebooks tell no more.
+    """
+    words = ("RESOURCE_EXHAUSTED", "can't allocate memory")  # JAX's and torch's
+    kinds = ("MemoryError", "ResourceExhaustedError", "OutOfMemoryError")
+    if kind not in kinds and not any(word in text for word in words):
+        return None
+    detail = f" ({text})" if kind == "MemoryError" and text else ""
+    return f"memory does not suffice{detail}; try smaller tiles, patches or batches"

@@ -264,7 +264,7 @@ def _interval(row):
 
 
 def readable(table):
-    """Return a table for people: methods by title, an interval in one column, units in names."""
+    """Return a table for people: methods by title, intervals in a column, numbers as texts."""
     table = table.copy()
     if "method" in table and "network" not in table:
         table.insert(0, "network", table["method"].map(title))

@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 import nbformat
 
-from glavitu.errors import MORE_MEMORY, OUT_OF_MEMORY, InputError
+from glavitu.errors import InputError, lack_of_memory
 from glavitu.files import locked, remove_left_locks, replacing, scratch
 from glavitu.outputs import Outputs
 from glavitu.profiles import SCENE_OPTIONS, UNFINISHED, load_profile
@@ -71,7 +71,7 @@ def _run(name, profile, data, out, overwrite):
         json.dumps(profile.as_dict(), sort_keys=True, default=str),  # a date is none of JSON's
         *(fingerprint(find_split(data, split)) for split in SPLITS),
     )
-    scene = _scene_files(profile, data)  # before the work, as one may be missing
+    scene = _scene_files(profile, data)  # before the work, for one that is missing
     for notebook, parameters, inputs, results in _steps(profile, data, out, scene):
         source = NOTEBOOKS / f"{notebook}.ipynb"
         suffix = f"_{parameters['name']}" if "name" in parameters else ""
@@ -164,9 +164,10 @@ def ensure_data(profile, data, *, make=True):
 
 
 def _steps(profile, data, out, scene):
-    """Yield notebook, its parameters beyond the common ones, files it reads alone and must leave.
+    """Yield the notebooks in order.
 
-    `scene` are the files of the profile's scene.
+    Of each: its name, its parameters beyond the common ones, the files that it reads and no other
+    does (those of the profile's `scene`), and the files that it must leave.
     """
     seed = {"seed": profile.seed}
     yield "01_data_exploration", seed, [], []
@@ -200,6 +201,7 @@ def _kernel_files_in(folder):
 
 def _execute(source, target, parameters):
     import papermill
+    from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
     os.environ.setdefault("JUPYTER_PREFER_ENV_PATH", "1")  # this environment's kernel, not a user's
@@ -218,12 +220,15 @@ def _execute(source, target, parameters):
             extra_arguments=["--log-level=CRITICAL"],
         )
     except PapermillExecutionError as error:
-        why = f"{error.ename}: {error.evalue}"
-        if error.ename in OUT_OF_MEMORY:
-            why = MORE_MEMORY
+        why = lack_of_memory(error.ename, error.evalue) or f"{error.ename}: {error.evalue}"
         message = f"{target.stem} stopped in cell {error.exec_count}: {why} (see {target})"
         kind = InputError if error.ename in ("InputError", "OSError") else StudyError
         raise kind(" ".join(message.split())) from None
+    except DeadKernelError:
+        raise StudyError(
+            f"{target.stem} stopped: its process was ended, by the system where memory does not "
+            "suffice; try smaller patches or batches"
+        ) from None
 
 
 def _stamp(key, results):

@@ -14,7 +14,8 @@ def lazy_dataset(variables, manager, attributes):
     Parameters
     ----------
     variables : dict of str to h5py.Dataset
-        Arrays (y, x, band) by source, the one-hot label as ``groundtruth``, codes (y, x).
+        Arrays (y, x, band) by source, the one-hot label as ``groundtruth``, and codes
+        (y, x) as ``surface``.
     manager : xarray.backends.FileManager
         Opens their file, also in a process that the dataset was sent to.
     attributes : dict

@@ -112,7 +112,7 @@ class Tiles(Mapping):
             "padding_height": self.padding(name)[0],
             "padding_width": self.padding(name)[1],
         }
-        with reading(f"{self.path}: the CRS of tile {name}"):
+        with reading(f"{self.path}: tile {name}"):
             return lazy_dataset(self._variables[name], self._manager, attributes)
 
     def __repr__(self):

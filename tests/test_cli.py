@@ -88,15 +88,18 @@ def test_the_precision_of_the_command_line_is_used_instead_of_the_profiles(
 
 
 @pytest.mark.parametrize(
-    "error", [MemoryError(), type("ResourceExhaustedError", (Exception,), {})()]
+    "error, detail",
+    [
+        (MemoryError("8 TiB"), " (8 TiB)"),
+        (type("OwnError", (MemoryError,), {})(), ""),
+        (type("ResourceExhaustedError", (Exception,), {})("OOM when"), ""),
+        (type("XlaRuntimeError", (RuntimeError,), {})("RESOURCE_EXHAUSTED: out of"), ""),
+    ],
 )
-def test_memory_that_does_not_suffice_is_said_in_one_line(error, run, monkeypatch):
+def test_memory_that_does_not_suffice_is_said_in_one_line(error, detail, run, monkeypatch):
     monkeypatch.setattr("glavitu.models.build_model", Mock(side_effect=error))
-    assert run("models") == (
-        1,
-        "",
-        "error: memory does not suffice; try smaller tiles, patches or batches\n",
-    )
+    told = f"error: memory does not suffice{detail}; try smaller tiles, patches or batches\n"
+    assert run("models") == (1, "", told)
 
 
 def test_the_public_names_and_no_others_are_listed():

@@ -20,8 +20,8 @@ from glavitu import InputError, build_model, load_model, mapping, save_weights, 
 from glavitu.__main__ import cli
 from glavitu.files import write_json
 from glavitu.hdf5 import check_all
-from glavitu.prediction import blend
 from glavitu.scenes import scale, to_dataarray, write_raster
+from glavitu.windows import blend
 
 MAPS = ("glacier.tif", "probability.tif", "confidence.tif")
 

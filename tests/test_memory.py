@@ -1,11 +1,8 @@
 import gc
-import resource
-import sys
 
 import numpy as np
 import pytest
 
-from glavitu.backend import keras
 from glavitu.memory import Memory
 
 
@@ -88,16 +85,3 @@ def test_no_more_than_agreed_is_kept(memory):
     lent = [memory.arrays(5) for _ in range(6)]
     del lent
     assert len(memory.free) == 2
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="what a fault brings differs between systems")
-@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="is about TensorFlow")
-def test_tensorflow_does_not_get_its_memory_anew_for_every_tensor():
-    def faults():
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-        keras.ops.ones((4096, 4096))
-        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-
-    faults()
-    size = 4096 * 4096 * 4 / resource.getpagesize()  # pages, one fault each where they are new
-    assert min(faults() for _ in range(3)) < size / 4

@@ -47,6 +47,7 @@ from glavitu.results import to_markdown
 ROOT = Path(__file__).parents[1]
 TESTS = {  # module -> the tests that are about it, quick ones first
     "tiles": ["test_tiles.py", "test_evaluation.py", "test_patches.py"],
+    "tile_datasets": ["test_tiles.py"],
     "patches": ["test_patches.py"],
     "evaluation": ["test_evaluation.py"],
     "prediction": ["test_evaluation.py", "test_prediction.py"],
