@@ -1,4 +1,4 @@
-"""Measurements anyone can repeat: ``python -m benchmarks NAME``."""
+"""Measurements anyone can repeat: python -m benchmarks NAME."""
 
 import os
 import re

@@ -6,7 +6,7 @@ import pkgutil
 import click
 
 import benchmarks
-from glavitu.__main__ import HELP, run
+from glavitu.__main__ import HELP, cli, run
 
 
 class Benchmarks(click.Group):
@@ -27,4 +27,5 @@ class Benchmarks(click.Group):
 
 
 if __name__ == "__main__":
-    run(Benchmarks(help=benchmarks.__doc__, context_settings=HELP))
+    about = {"help": benchmarks.__doc__, "context_settings": HELP}
+    run(Benchmarks(**about, callback=cli.callback, invoke_without_command=True))

@@ -50,7 +50,7 @@ def _data_parallel(count):
 
 def _first(count, devices):
     if len(devices) < count:
-        raise InputError(f"devices is {count}, but there are only {len(devices)}")
+        raise InputError(f"devices is {count}, but this machine has only {len(devices)} to use")
     return devices[:count]
 
 

@@ -27,6 +27,7 @@ class Outputs:
         self.weights = out / "weights" / f"{name}.weights.h5"
         self.record = out / "weights" / f"{name}.json"
         self.checkpoint = out / "weights" / f"{name}.checkpoint.h5"
+        self.calibration = out / "weights" / f"{name}.calibration.json"
         self.log = out / "logs" / f"{name}_log.csv"
 
     def is_finished(self, settings, *, overwrite):
@@ -55,6 +56,6 @@ class Outputs:
                 f"{found.get(key)}, now {settings[key]}); choose another name or folder, or "
                 "--overwrite"
             )
-        for path in (self.record, self.checkpoint, self.weights, self.log):
+        for path in (self.record, self.checkpoint, self.weights, self.calibration, self.log):
             path.unlink(missing_ok=True)
         return False

@@ -176,8 +176,7 @@ def _steps(profile, data, out, scene):
         yield "02_train", run._asdict(), [], [files.weights, files.record]
         tested = {"architecture": run.architecture, "name": run.name}
         folder = out / "predictions" / run.name
-        calibration = out / f"weights/{run.name}.calibration.json"
-        made = [folder / "predictions.json", folder / "scores.csv", calibration]
+        made = [folder / "predictions.json", folder / "scores.csv", files.calibration]
         yield "03_test", tested, [], made
     yield "04_results", seed, [], [out / "results.csv", out / "results.json"]
     if profile.scene or (data / "demo_data.json").exists():

@@ -48,6 +48,11 @@ def test_a_benchmark_that_cannot_run_says_why(arguments, told, answer):
     assert (status, out) == (2, "") and told in errors and errors.count("\n") == 1, errors
 
 
+def test_without_a_name_the_help_is_shown_as_it_is(answer):
+    status, _, errors = answer("benchmarks/__main__.py")
+    assert status == 2 and "\n  memory " in errors and "error" not in errors
+
+
 def test_help_lists_every_benchmark_with_what_it_measures(answer):
     status, out, _ = answer("benchmarks/__main__.py", "--help")
     assert status == 0

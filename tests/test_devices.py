@@ -50,5 +50,5 @@ def test_two_devices_give_the_log_of_one(backend, tiny_data, tmp_path):
 
 
 def test_more_devices_than_there_are_are_refused():
-    with pytest.raises(InputError, match="devices is 64, but there are only|need the backend"):
+    with pytest.raises(InputError, match="64, but this machine has only|need the backend"):
         on_devices(64).__enter__()

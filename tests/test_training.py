@@ -149,7 +149,10 @@ def test_a_result_of_other_settings_is_kept_unless_overwritten(tiny_data, tiny_p
     with pytest.raises(InputError, match=r"another training named 'resunet' \(seed 0, now 1\)"):
         train("resunet", seed=1, **options)
     assert all(np.array_equal(v, weights_of(tmp_path)[k]) for k, v in before.items())
+    calibration = tmp_path / "weights" / "resunet.calibration.json"
+    calibration.touch()  # of the weights that are replaced
     train("resunet", seed=1, overwrite=True, **options)
+    assert not calibration.exists()
     assert read_json(tmp_path / "weights" / "resunet.json")["settings"]["seed"] == 1
 
 
