@@ -10,10 +10,7 @@ copies of files count where they are mapped. Writes `runs/benchmarks/growth.json
 `growth_curves.png`.
 """
 
-import json
 import resource
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -24,7 +21,7 @@ import pandas as pd
 import rasterio
 from rasterio.windows import Window
 
-from benchmarks import OUT, write_table
+from benchmarks import OUT, in_process, write_table
 from benchmarks.loader import write_file
 
 INPUTS = {"optical": 6, "dem": 2, "sar": 2}
@@ -107,15 +104,11 @@ def measure(what, value):
 @click.command()
 @click.argument("sides", type=click.IntRange(PATCH), nargs=-1)
 def main(sides):
-    code = "import json, sys; from benchmarks.growth import measure; "
-    code += "print(json.dumps(measure(sys.argv[1], int(sys.argv[2]))))"
     sizes = {"scene": sides or SIDES, "tiles": TILES, "batch": BATCHES}
     rows = []
     for what, values in sizes.items():
         for value in values:
-            command = [sys.executable, "-c", code, what, str(value)]
-            done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-            rows.append(json.loads(done.stdout.splitlines()[-1]))
+            rows.append(in_process(measure, what, value))
             print(rows[-1], flush=True)
     units = {"scene": "scene, pixels a side", "tiles": "tiles", "batch": "patches in a batch"}
     table = pd.DataFrame(rows)

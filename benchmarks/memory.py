@@ -9,21 +9,15 @@ by the network as it is built, then training steps of two. Takes up to half an h
 Writes `runs/benchmarks/memory.json` and `memory.md`.
 """
 
-import json
-import os
 import resource
-import subprocess
-import sys
-import time
 
 import click
 import numpy as np
 import pandas as pd
 
-from benchmarks import write_table
+from benchmarks import in_process, write_table
+from benchmarks.training import BATCH, SIZE, seconds
 
-SIZE, BATCH = 384, 2
-BANDS = {"optical": 6, "dem": 2, "sar": 2}
 WAYS = {"fresh": "false", "kept": "true"}
 
 
@@ -31,11 +25,8 @@ def repeated(function, repeats):
     """Return the seconds of calls after two that compile, page faults per call, and peak memory."""
     function()
     function()
-    taken, before = [], resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    for _ in range(repeats):
-        started = time.perf_counter()
-        function()
-        taken.append(time.perf_counter() - started)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    taken = seconds(function, repeats, first=0)
     after = resource.getrusage(resource.RUSAGE_SELF)
     faults = (after.ru_minflt - before) / repeats
     return {"seconds": taken, "faults": faults, "MiB": after.ru_maxrss / 1024}
@@ -43,12 +34,13 @@ def repeated(function, repeats):
 
 def measure(architecture, steps):
     """Return what one network does in this process."""
-    from glavitu import build_model
+    from glavitu.models import PUBLISHED_INPUTS, build_model
     from glavitu.training import compile_model
 
     model = build_model(architecture, precision="auto")
     rng = np.random.default_rng(0)
-    patches = {s: rng.random((BATCH, SIZE, SIZE, n), np.float32) for s, n in BANDS.items()}
+    shapes = {source: (BATCH, SIZE, SIZE, n) for source, n in PUBLISHED_INPUTS.items()}
+    patches = {source: rng.random(shape, np.float32) for source, shape in shapes.items()}
     labels = np.eye(2, dtype=np.float32)[rng.integers(0, 2, (BATCH, SIZE, SIZE))]
     batch = patches, dict.fromkeys(model.output, labels)
     window = {source: array[:1] for source, array in patches.items()}
@@ -63,17 +55,10 @@ def measure(architecture, steps):
 def main(steps):
     from glavitu.profiles import ARCHITECTURES
 
-    code = "import json, sys; from benchmarks.memory import measure; "
-    code += "print(json.dumps(measure(sys.argv[1], int(sys.argv[2]))))"
     rows = []
     for network in ARCHITECTURES:
         for way, kept in WAYS.items():
-            environment = os.environ | {"TF_CPU_ALLOCATOR_USE_BFC": kept}
-            command = [sys.executable, "-c", code, network, str(steps)]
-            done = subprocess.run(
-                command, check=True, stdout=subprocess.PIPE, text=True, env=environment
-            )
-            found = json.loads(done.stdout.splitlines()[-1])
+            found = in_process(measure, network, steps, TF_CPU_ALLOCATOR_USE_BFC=kept)
             rows.append({"network": network, "memory": way} | found)
             print(rows[-1], flush=True)
     write_table("memory", summary(rows), rows)

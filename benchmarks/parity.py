@@ -8,9 +8,6 @@ to seeded random patches. Each installed Keras backend runs in a process of its 
 """
 
 import json
-import os
-import subprocess
-import sys
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -18,7 +15,7 @@ import click
 import numpy as np
 import pandas as pd
 
-from benchmarks import folder_from, write_table
+from benchmarks import folder_from, in_process, write_table
 
 # What the builders in the manifest say in words, as overrides of the published sizes.
 SIZES = {
@@ -56,17 +53,7 @@ def differences(reference):
 
 def differences_under(backend, reference):
     """Return `differences` as computed by a process with another backend."""
-    code = "import json, sys; from benchmarks.parity import differences; "
-    code += "print(json.dumps(differences(sys.argv[1])))"
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(reference)],
-        env=os.environ | {"KERAS_BACKEND": backend},
-        cwd=Path(__file__).parents[1],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return json.loads(done.stdout.splitlines()[-1])
+    return in_process(differences, str(reference), KERAS_BACKEND=backend)
 
 
 @click.command()

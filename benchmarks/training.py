@@ -9,9 +9,6 @@ three times the operations of a prediction. Takes some ten minutes on two cores.
 `runs/benchmarks/training.json` and `training.md`.
 """
 
-import json
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -20,17 +17,17 @@ import click
 import numpy as np
 import pandas as pd
 
-from benchmarks import write_table
+from benchmarks import in_process, write_table
 from benchmarks.loader import BANDS, write_file
 
 BATCH, SIZE = 2, 384
 SIDE = 3072  # of the matrices
 
 
-def seconds(function, repeats):
-    """Return the seconds of each of several calls, after two that compile."""
-    function()
-    function()
+def seconds(function, repeats, *, first=2):
+    """Return the seconds of each of several calls, after the `first` ones, which compile."""
+    for _ in range(first):
+        function()
     taken = []
     for _ in range(repeats):
         started = time.perf_counter()
@@ -110,16 +107,12 @@ def measure(architecture, precision, steps, folder):
 def main(steps):
     from glavitu.profiles import ARCHITECTURES
 
-    code = "import json, sys; from benchmarks.training import measure; "
-    code += "a = sys.argv; print(json.dumps(measure(a[1], a[2], int(a[3]), a[4])))"
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         write_file(Path(folder) / "plain.hdf5", 10)
         for network in ARCHITECTURES:
             for precision in ("float32", "bfloat16"):
-                command = [sys.executable, "-c", code, network, precision, str(steps), folder]
-                done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-                rows.append(json.loads(done.stdout.splitlines()[-1]))
+                rows.append(in_process(measure, network, precision, steps, folder))
                 print(rows[-1], flush=True)
     write_table("training", summary(rows), rows)
 

@@ -6,7 +6,6 @@ above one half stays there.
 """
 
 import sys
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -18,7 +17,7 @@ from glavitu.evaluation import calibration_error, count_probabilities, read_pred
 from glavitu.files import locked, read_json, scratch, write_json
 from glavitu.hdf5_writing import write_netcdf
 from glavitu.models import inputs_of
-from glavitu.outputs import Outputs
+from glavitu.outputs import Outputs, calibration_path
 from glavitu.prediction import load_trained, predict_tile
 from glavitu.profiles import load_profile
 from glavitu.progress import progress
@@ -235,19 +234,6 @@ def reliability(calibration):
         share=bins["glacier"] / bins["pixels"],
         error=("ece_" + bins["method"]).map(calibration),
     )
-
-
-def calibration_path(weights):
-    """Return where the calibration of a weight file lies: beside it.
-
-    Examples
-    --------
-    >>> calibration_path("glavitu.weights.h5").name
-    'glavitu.calibration.json'
-    """
-    weights = Path(weights)
-    stem = weights.name.removesuffix(".h5").removesuffix(".weights")
-    return weights.with_name(f"{stem}.calibration.json")
 
 
 def read_calibration(weights):

@@ -17,6 +17,19 @@ def check_name(name):
         raise InputError(f"name {name!r} must be a plain file name of at most {LONGEST} letters")
 
 
+def calibration_path(weights):
+    """Return where the calibration of a weight file lies: beside it.
+
+    Examples
+    --------
+    >>> calibration_path("glavitu.weights.h5").name
+    'glavitu.calibration.json'
+    """
+    weights = Path(weights)
+    stem = weights.name.removesuffix(".h5").removesuffix(".weights")
+    return weights.with_name(f"{stem}.calibration.json")
+
+
 class Outputs:
     """The files of one training below a folder."""
 
@@ -27,7 +40,7 @@ class Outputs:
         self.weights = out / "weights" / f"{name}.weights.h5"
         self.record = out / "weights" / f"{name}.json"
         self.checkpoint = out / "weights" / f"{name}.checkpoint.h5"
-        self.calibration = out / "weights" / f"{name}.calibration.json"
+        self.calibration = calibration_path(self.weights)
         self.log = out / "logs" / f"{name}_log.csv"
 
     def is_finished(self, settings, *, overwrite):

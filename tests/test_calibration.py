@@ -17,13 +17,13 @@ from glavitu.calibration import (
     Histogram,
     apply_temperature,
     calibrate,
-    calibration_path,
     confidence,
     fit_temperature,
     read_calibration,
     reliability,
 )
 from glavitu.charts import plot_reliability
+from glavitu.outputs import calibration_path
 from glavitu.prediction import as_prediction
 from glavitu.weights import save_weights
 

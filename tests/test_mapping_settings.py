@@ -9,9 +9,9 @@ from conftest import make_scene
 
 from glavitu import InputError, map_scene, mapping
 from glavitu.__main__ import cli
-from glavitu.calibration import calibration_path
 from glavitu.files import read_json, write_json
 from glavitu.mapping_settings import check_date
+from glavitu.outputs import calibration_path
 from glavitu.provenance import fingerprint
 from glavitu.scenes import to_dataarray, write_raster
 
