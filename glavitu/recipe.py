@@ -49,7 +49,6 @@ class Recipe(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         """Set every variable as the last whole epoch left it, and show a bar of epochs."""
-        self.model.optimizer.build(self.model.trainable_variables)
         if self.history:
             # not before: Keras moves the seeds of dropout when it builds a model for training
             with h5py.File(self.paths.checkpoint, "r") as file:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from glavitu.backend import keras, resolve
+from glavitu.backend import keras, ops, resolve
 from glavitu.devices import on_devices
 from glavitu.errors import InputError
 from glavitu.files import locked, making, write_json
@@ -147,6 +147,11 @@ def compile_model(model):
         # XLA makes TensorFlow slower on processors, and later to start.
         jit_compile=False if keras.backend.backend() == "tensorflow" else "auto",
     )
+    # Variables made in its first step would have TensorFlow trace the step twice.
+    model.optimizer.build(model.trainable_variables)
+    nothing = {head: ops.zeros((1, *tensor.shape[1:])) for head, tensor in model.output.items()}
+    model.compute_loss(y=nothing, y_pred=nothing)
+    model.reset_metrics()
 
 
 def _fit(model, tiles, inputs, profile, recipe):

@@ -11,6 +11,7 @@ import yaml
 from conftest import weights_of
 
 from glavitu import InputError, open_tiles
+from glavitu.backend import keras
 from glavitu.files import read_json
 from glavitu.recipe import Recipe
 from glavitu.training import _check_labelled, train
@@ -193,3 +194,11 @@ def test_two_processes_train_the_same_weights_bit_for_bit(tiny_data, tiny_profil
         arrays = weights_of(tmp_path / run, "glavitu")
         digests.append({key: hashlib.sha256(a.tobytes()).digest() for key, a in arrays.items()})
     assert digests[0] == digests[1] and len(digests[0]) > 50
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="is about TensorFlow's graphs")
+def test_a_step_is_traced_once(tiny_data, tiny_profile, tmp_path, monkeypatch):
+    traced, step = [], keras.Model.train_step
+    monkeypatch.setattr(keras.Model, "train_step", lambda *a: traced.append(a) or step(*a))
+    train("glavitu", profile=tiny_profile, data=tiny_data, out=tmp_path)
+    assert len(traced) == 1
