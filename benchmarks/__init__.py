@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 OUT = Path("runs/benchmarks")
+ENVIRONMENT = dict(os.environ)  # before `glavitu.backend` sets anything
 
 
 def folder_from(variable):
@@ -28,7 +29,7 @@ def in_process(function, *arguments, **environment):
     command = [sys.executable, "-c", code, json.dumps(arguments)]
     done = subprocess.run(
         command,
-        env=os.environ | environment,
+        env=ENVIRONMENT | environment,
         cwd=Path(__file__).parents[1],
         stdout=subprocess.PIPE,
         text=True,
