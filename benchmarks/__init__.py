@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 OUT = Path("runs/benchmarks")
-ENVIRONMENT = dict(os.environ)  # before `glavitu.backend` sets anything
 
 
 def folder_from(variable):
@@ -29,7 +28,7 @@ def in_process(function, *arguments, **environment):
     command = [sys.executable, "-c", code, json.dumps(arguments)]
     done = subprocess.run(
         command,
-        env=ENVIRONMENT | environment,
+        env=os.environ | environment,
         cwd=Path(__file__).parents[1],
         stdout=subprocess.PIPE,
         text=True,
@@ -51,7 +50,7 @@ def write_table(name, table, rows, **more):
     """Print a table, and write it with the rows it sums up, and `more`, below `runs/benchmarks`."""
     from glavitu.files import replacing, write_json
     from glavitu.provenance import provenance
-    from glavitu.results import to_markdown
+    from glavitu.report import to_markdown
 
     record = {"rows": rows, "machine": machine(), "provenance": provenance()} | more
     write_json(OUT / f"{name}.json", record)

@@ -1,7 +1,11 @@
-"""The command line: ``python -m glavitu --help``."""
+"""The command line: ``python -m glavitu --help``.
+
+Commands import Keras, which takes seconds, only after what can be checked without it.
+"""
 
 import sys
 import warnings
+from pathlib import Path
 
 import click
 
@@ -9,7 +13,7 @@ from glavitu import __version__
 from glavitu.errors import InputError, lack_of_memory
 from glavitu.files import FULL
 from glavitu.interrupts import insistent
-from glavitu.options import Finite, pairs, shared
+from glavitu.options import Finite, counted, pairs, shared
 from glavitu.profiles import PRECISIONS
 
 HELP = {"help_option_names": ["-h", "--help"]}
@@ -31,16 +35,14 @@ def cli(ctx):
 @click.option("--devices", type=click.IntRange(1), help="GPUs that share each batch.")
 @click.option("--sources", help="Comma-separated, such as optical,dem; the profile's by default.")
 @click.option("--overwrite", is_flag=True, help="Replace a result made with other settings.")
-def train(architecture, name, profile, sources, devices, precision, **options):
+def train(architecture, name, profile, data, sources, devices, precision, **options):
     """Train a network; goes on where a training was cut off."""
-    from glavitu.profiles import load_profile
+    architecture = "glavitu" if architecture is None else architecture
+    changes = {"sources": sources.split(",") if sources else None, "devices": devices}
+    profile = _profile_for(("train", "val"), profile, data, precision=precision, **changes)
     from glavitu.training import train
 
-    architecture = "glavitu" if architecture is None else architecture
-    profile = load_profile(profile).with_changes(
-        sources=sources.split(",") if sources else None, devices=devices, precision=precision
-    )
-    log = train(architecture, name=name, profile=profile, **options)
+    log = train(architecture, name=name, profile=profile, data=data, **options)
     best = log.loc[log["val_output_iou_1"].idxmax()]
     click.echo(
         f"{name or architecture}: best validation IoU {best['val_output_iou_1']:.3f} in epoch "
@@ -51,14 +53,13 @@ def train(architecture, name, profile, sources, devices, precision, **options):
 @cli.command()
 @shared("model", "name", "data", "profile", "out", "seed", "precision")
 @click.option("--weights", help="A weight file to use, such as a published one.")
-def predict(architecture, name, profile, seed, precision, **options):
+def predict(architecture, name, profile, data, seed, precision, **options):
     """Predict the test tiles, one NetCDF file each. Nothing is random: a seed changes nothing."""
+    profile = _profile_for(["test"], profile, data, precision=precision)
     from glavitu.prediction import predict
-    from glavitu.profiles import load_profile
 
-    profile = load_profile(profile).with_changes(precision=precision)
-    files = predict(architecture, name=name, profile=profile, **options)
-    click.echo(f"{len(files)} tiles in {files[0].parent}")
+    files = predict(architecture, name=name, profile=profile, data=data, **options)
+    click.echo(f"{counted(len(files), 'tile')} in {files[0].parent}")
 
 
 @cli.command()
@@ -82,13 +83,12 @@ def evaluate(architecture, name, data, profile, out, seed):
 
 @cli.command()
 @shared("name", "data", "profile", "out", "precision")
-def calibrate(name, profile, precision, **options):
+def calibrate(name, profile, data, precision, **options):
     """Fit the confidence of a training to the validation tiles; `map` uses it."""
+    profile = _profile_for(["val"], profile, data, precision=precision)
     from glavitu.calibration import calibrate
-    from glavitu.profiles import load_profile
 
-    profile = load_profile(profile).with_changes(precision=precision)
-    found = calibrate(name or "glavitu", profile=profile, **options)
+    found = calibrate(name or "glavitu", profile=profile, data=data, **options)
     click.echo(
         f"temperature {found['temperature']:.3f}; expected calibration error "
         f"{found['ece_before']:.4f} before, {found['ece_after']:.4f} after"
@@ -141,9 +141,7 @@ def calibrate(name, profile, precision, **options):
 @click.option("--overwrite", is_flag=True, help="Replace a map made with other settings.")
 def map_(architecture, weights, source, scenes, nodata, factor, picture, **options):
     """Map the glaciers of a scene: rasters in; maps, outlines and confidence out."""
-    from glavitu.many_scenes import map_scenes
-    from glavitu.mapping import map_scene
-    from glavitu.weights import read_built
+    from glavitu.mapping_settings import read_trained
 
     named = {name: options.pop(name) for name in ("optical", "dem", "sar")}
     given = [f"{name}={path}" for name, path in named.items() if path is not None]
@@ -151,9 +149,12 @@ def map_(architecture, weights, source, scenes, nodata, factor, picture, **optio
     options["nodata"] = pairs(nodata, float, "SOURCE=NUMBER")
     options["factors"] = pairs(factor, float, "SOURCE=NUMBER")
     options["picture"] = pairs(picture, _whole_numbers, "SOURCE=R,G,B")
-    built = read_built(weights)
-    if built and architecture not in (None, built["architecture"]):
+    built, _ = read_trained(Path(weights))
+    if architecture not in (None, built["architecture"]):
         raise InputError(f"{weights} holds {built['architecture']}, not {architecture}")
+    from glavitu.many_scenes import map_scenes
+    from glavitu.mapping import map_scene
+
     if scenes is not None:
         date, reference = options.pop("date"), options.pop("reference")
         if paths or date or reference:
@@ -169,9 +170,21 @@ def map_(architecture, weights, source, scenes, nodata, factor, picture, **optio
         click.echo(line)
     if found["share_with_data"] < 1:
         click.echo(f"{found['share_with_data']:.1%} of the pixels have data in every source.")
-    click.echo(f"{found['outlines']} outlines, {found['area_km2']:.2f} km2, in {options['out']}")
+    outlines = counted(found["outlines"], "outline")
+    click.echo(f"{outlines}, {found['area_km2']:.2f} km2, in {options['out']}")
     for key, value in found.get("comparison", {}).items():
         click.echo(f"  {key}: {value:.4g}")
+
+
+def _profile_for(splits, profile, data, **changes):
+    """Load a profile with changes; refuse a folder without the files of the splits."""
+    from glavitu.profiles import load_profile
+    from glavitu.tiles import find_split
+
+    profile = load_profile(profile).with_changes(**changes)
+    for split in splits:
+        find_split(data or profile.data, split)
+    return profile
 
 
 def _whole_numbers(text):
@@ -192,9 +205,10 @@ def compile_(csv, directory, patch_size):
         tiles = open_tiles(path)
         counts = count_tiles(tiles)
         sources = ", ".join(f"{source} ({bands})" for source, bands in tiles.sources.items())
+        regions = sorted(set(counts["region"]))
         pixels, labelled, glacier = (counts[c].sum() for c in ("pixels", "labelled", "glacier"))
         click.echo(
-            f"{path}: {len(tiles)} tiles of {', '.join(sorted(set(counts['region'])))}; {sources}; "
+            f"{path}: {counted(len(tiles), 'tile')} of {', '.join(regions)}; {sources}; "
             f"{labelled / pixels:.0%} labelled, {glacier / max(1, labelled):.0%} of that glacier"
         )
         if padded := sum(any(tiles.padding(tile)) for tile in tiles):

@@ -136,13 +136,17 @@ def compare_outlines(mapped, reference, *, within=None, step=10.0):
         "mapped_km2": ours.area / 1e6,
         "reference_km2": theirs.area / 1e6,
         "area_difference_percent": 100 * (ours.area / theirs.area - 1),
-        "distance_mean_m": float(distances.mean()) if len(distances) else np.nan,
-        "distance_p95_m": float(np.percentile(distances, 95)) if len(distances) else np.nan,
+        "distance_mean_m": _millimetres(distances.mean()) if len(distances) else np.nan,
+        "distance_p95_m": _millimetres(np.percentile(distances, 95)) if len(distances) else np.nan,
         "glaciers": len(table),
         "glaciers_mapped": found,
         "glaciers_missed": len(table) - found,
     }
     return summary, table
+
+
+def _millimetres(metres):
+    return round(float(metres), 3)
 
 
 def _checked(mapped, reference):

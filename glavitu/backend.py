@@ -1,7 +1,6 @@
 """Keras with its backend: without the chatter of TensorFlow's start, fast memory, its precision."""
 
 import os
-import platform
 import resource
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -22,23 +21,20 @@ def memory():
     return min((size for size in found if size > 0), default=None)
 
 
-def tune_tensorflow():
-    """Set what makes TensorFlow fast on processors; what the environment says already stays.
+def keep_memory():
+    """Have TensorFlow keep the memory it was given, on processors as it does on GPUs.
 
-    It keeps the memory it was given, as it does on GPUs: fresh memory comes from the system page by
-    page, which takes much of a training step. By itself it would then take 64 GB at most; beyond
-    what there is, the system ends the process. So it may take nine tenths. And it computes with
-    oneDNN, which by itself it does only on processors with AVX-512 VNNI or bfloat16 units.
+    Fresh memory comes from the system page by page, which takes much of a training step. By itself
+    TensorFlow would then take 64 GB at most; beyond what there is, the system ends the process. So
+    it may take nine tenths. What the environment says already stays.
     """
     os.environ.setdefault("TF_CPU_ALLOCATOR_USE_BFC", "true")
     if size := memory():
         os.environ.setdefault("TF_CPU_BFC_MEM_LIMIT_IN_MB", str(int(0.9 * size) >> 20))
-    if platform.machine().lower() in ("x86_64", "amd64"):
-        os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-tune_tensorflow()
+keep_memory()
 try:
     with quietly():  # TensorFlow logs before it can be told not to
         import keras

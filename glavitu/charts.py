@@ -5,7 +5,7 @@ import numpy as np
 from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter, PercentFormatter
 
 from glavitu import band_ratio
-from glavitu.results import title
+from glavitu.report import title
 
 # Okabe and Ito's palette, told apart with colour-vision deficiencies too.
 STYLES = {

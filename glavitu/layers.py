@@ -57,12 +57,11 @@ class PositionEmbedding(layers.Layer):
 
 @keras.saving.register_keras_serializable("glavitu")
 class BatchNormalization(layers.BatchNormalization):
-    """Keras' batch normalization, in one operation under TensorFlow.
+    """Keras' batch normalization, which leaves bfloat16 images as they are under TensorFlow.
 
-    Keras composes it of a dozen, and casts bfloat16 images to float32 and back, which takes longer
-    than a convolution. Here TensorFlow's own kernel reads and writes images as they are, with
-    statistics in float32 as before. Built for several devices it has the statistics of the whole
-    batch, by Keras' own way.
+    Keras casts them to float32 and back, which takes longer than a convolution. Here TensorFlow's
+    own kernel reads and writes them, with statistics in float32 as before. Built for several
+    devices it has the statistics of the whole batch, by Keras' own way.
     """
 
     def __init__(self, **kwargs):
@@ -71,7 +70,7 @@ class BatchNormalization(layers.BatchNormalization):
         self.by_kernel = tensorflow and not self.synchronized
 
     def call(self, inputs, training=None, mask=None):
-        if not self.by_kernel:
+        if not self.by_kernel or inputs.dtype != "bfloat16":
             return super().call(inputs, training=training, mask=mask)
         from tensorflow.compat.v1 import nn
 

@@ -8,6 +8,7 @@ from glavitu.errors import InputError
 from glavitu.files import replacing
 from glavitu.mapping import connected, map_scene
 from glavitu.mapping_settings import check_picture, read_trained
+from glavitu.options import counted
 from glavitu.progress import say
 from glavitu.tables import inside, read_table
 from glavitu.units import in_units
@@ -108,7 +109,8 @@ def _report(row):
         say(f"{row['name']}: not mapped: {row['error']}")
         return
     iou = f", IoU {row['iou']:.3f} with the reference" if "iou" in row else ""
-    say(f"{row['name']}: {row['outlines']} outlines, {row['area_km2']:.2f} km2{iou}")
+    outlines = counted(row["outlines"], "outline")
+    say(f"{row['name']}: {outlines}, {row['area_km2']:.2f} km2{iou}")
     if row["remarks"]:
         say(f"{row['name']}: {row['remarks']}")
 

@@ -32,7 +32,7 @@ from glavitu.mapping_settings import (
     finished,
     read_trained,
 )
-from glavitu.progress import progress
+from glavitu.progress import progress, say
 from glavitu.provenance import fingerprint, provenance
 from glavitu.strips import Job, check_dropout, opened, predict_strip, scene_starts
 from glavitu.windows import check_stride
@@ -169,6 +169,7 @@ def map_scene(
             if record:
                 _tidy(out)
             if record and given in (None, record.get("reference")):
+                say(f"{out.name}: mapped already")
                 return record
             if given:
                 _check_place(scene, inventory)

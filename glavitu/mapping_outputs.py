@@ -60,7 +60,7 @@ def compare(out, reference):
     outlines, within = read_outlines(out / "outlines.gpkg"), valid_extent(out / "glacier.tif")
     summary, table = compare_outlines(outlines, reference, within=within)
     with replacing(out / "comparison.csv") as part:
-        table.drop(columns="geometry").to_csv(part, index=False)
+        table.drop(columns="geometry").to_csv(part, index=False, float_format="%.6f")
     return summary
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from glavitu.errors import InputError
 from glavitu.files import read_json
+from glavitu.outputs import read_built
 from glavitu.units import are_numbers, check_scaling
-from glavitu.weights import read_built
 
 OUTPUTS = ("glacier.tif", "probability.tif", "confidence.tif", "outlines.gpkg", "quicklook.png")
 

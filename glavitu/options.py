@@ -1,4 +1,4 @@
-"""What the commands have in common: options, and kinds of values."""
+"""What the commands have in common: options, kinds of values, and numbers of things."""
 
 import math
 
@@ -60,6 +60,17 @@ def pairs(texts, kind, expected):
         if not name or not value:
             raise click.UsageError(f"{text!r}, expected {expected}")
     return found
+
+
+def counted(number, noun):
+    """Return a number of things in words.
+
+    Examples
+    --------
+    >>> counted(1, "tile"), counted(2, "tile")
+    ('1 tile', '2 tiles')
+    """
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 class Finite(click.FloatRange):

@@ -1,4 +1,4 @@
-"""Where the files of a training lie, and whether a training there is done."""
+"""Where the files of a training lie, whether it is done, and what its weights are for."""
 
 import json
 from pathlib import Path
@@ -72,3 +72,28 @@ class Outputs:
         for path in (self.record, self.checkpoint, self.weights, self.calibration, self.log):
             path.unlink(missing_ok=True)
         return False
+
+
+def read_built(path):
+    """Return what a weight file of ours was built with, None where it does not say or is missing.
+
+    Raises `InputError` where it is no HDF5, or says what cannot be.
+    """
+    try:
+        file = open_file(path, "weight file")
+    except FileNotFoundError:
+        return None
+    with file, reading(path):
+        text = file.attrs.get("glavitu")
+    if text is None:
+        return None
+    where = f"{path}: what it is for"
+    with reading(where):
+        built = json.loads(text)
+    kinds = {"architecture": str, "inputs": dict, "patch_size": int, "sizes": dict}
+    if not isinstance(built, dict) or set(built) != set(kinds):
+        raise InputError(f"{where} is {text!r}, expected {', '.join(kinds)}")
+    for key, kind in kinds.items():
+        if not isinstance(built[key], kind):
+            raise InputError(f"{where}: {key} is {built[key]!r}, expected a {kind.__name__}")
+    return built

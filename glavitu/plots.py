@@ -12,7 +12,7 @@ from matplotlib.patheffects import Normal, Stroke
 
 from glavitu.charts import style, tidy
 from glavitu.evaluation import read_prediction
-from glavitu.results import title
+from glavitu.report import title
 from glavitu.tiles import UNLABELLED
 
 TRUTH, MAPPED, MISS, FALSE_ALARM = "#FFFF00", "#FF00FF", "#E69F00", "#CC3311"

@@ -14,12 +14,12 @@ from glavitu.folding import folded
 from glavitu.hdf5 import check_finite, check_label
 from glavitu.hdf5_writing import write_netcdf
 from glavitu.models import build_model, inputs_of
-from glavitu.outputs import Outputs
+from glavitu.outputs import Outputs, read_built
 from glavitu.profiles import load_profile
 from glavitu.progress import progress, say
 from glavitu.provenance import fingerprint, provenance
 from glavitu.tiles import SURFACE, UNLABELLED, find_split, open_tiles
-from glavitu.weights import load_model, load_weights, read_built
+from glavitu.weights import load_model, load_weights
 from glavitu.windows import blend, check_stride, window_starts
 
 
@@ -123,7 +123,9 @@ def predict(architecture=None, *, profile="demo", data=None, out=".", name=None,
         "tiles": list(tiles),
     }
     with locked(folder):
-        if not is_predicted(folder, recipe):
+        if is_predicted(folder, recipe):
+            say(f"{name}: predicted already")
+        else:
             _predict_all(model, tiles, folder, recipe, profile.batch_size)
     return [folder / f"{tile}.nc" for tile in tiles]
 

@@ -13,6 +13,7 @@ from glavitu.models import build_model, default_sizes
 from glavitu.outputs import Outputs
 from glavitu.patches import PatchSequence
 from glavitu.profiles import load_profile
+from glavitu.progress import say
 from glavitu.provenance import fingerprint, provenance
 from glavitu.recipe import MONITOR, Recipe
 from glavitu.tiles import find_split, open_tiles
@@ -72,7 +73,9 @@ def train(
         split.check(settings["inputs"], profile.patch_size)
         _check_labelled(split)
     with locked(paths.weights):
-        if not paths.is_finished(settings, overwrite=overwrite):
+        if paths.is_finished(settings, overwrite=overwrite):
+            say(f"{paths.name}: trained already")
+        else:
             _train(architecture, paths, settings, profile, tiles)
         return pd.read_csv(paths.log)
 

@@ -18,6 +18,7 @@ from glavitu.errors import InputError
 from glavitu.files import replacing, reserve
 from glavitu.hdf5 import check_all, check_finite, open_file, reading
 from glavitu.models import build_model, inputs_of
+from glavitu.outputs import read_built
 
 ROOM = 1 << 20  # bytes, for what a weight file holds beside the weights
 # The layers of a published file that hold weights, in the file's order, as the prefixes of our
@@ -137,31 +138,6 @@ def load_model(path, *, precision="float32"):
         raise InputError(f"{path} is for a network that cannot be: {error}") from None
     load_weights(model, path)
     return model
-
-
-def read_built(path):
-    """Return what a weight file of ours was built with, None where it does not say or is missing.
-
-    Raises `InputError` where it is no HDF5, or says what cannot be.
-    """
-    try:
-        file = open_file(path, "weight file")
-    except FileNotFoundError:
-        return None
-    with file, reading(path):
-        text = file.attrs.get("glavitu")
-    if text is None:
-        return None
-    where = f"{path}: what it is for"
-    with reading(where):
-        built = json.loads(text)
-    kinds = {"architecture": str, "inputs": dict, "patch_size": int, "sizes": dict}
-    if not isinstance(built, dict) or set(built) != set(kinds):
-        raise InputError(f"{where} is {text!r}, expected {', '.join(kinds)}")
-    for key, kind in kinds.items():
-        if not isinstance(built[key], kind):
-            raise InputError(f"{where}: {key} is {built[key]!r}, expected a {kind.__name__}")
-    return built
 
 
 def _check_sizes(file, built):

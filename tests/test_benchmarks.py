@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-BENCHMARKS = ("growth", "loader", "parity", "precision", "prediction", "scenes")
+BENCHMARKS = ("growth", "loader", "memory", "parity", "precision", "prediction", "scenes")
 BENCHMARKS += ("start", "training")
 
 
@@ -50,7 +50,7 @@ def test_a_benchmark_that_cannot_run_says_why(arguments, told, answer):
 
 def test_without_a_name_the_help_is_shown_as_it_is(answer):
     status, _, errors = answer("benchmarks/__main__.py")
-    assert status == 2 and "\n  growth " in errors and "error" not in errors
+    assert status == 2 and "\n  memory " in errors and "error" not in errors
 
 
 def test_help_lists_every_benchmark_with_what_it_measures(answer):

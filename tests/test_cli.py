@@ -110,7 +110,7 @@ def test_the_public_names_and_no_others_are_listed():
 def test_compile(run, tile_table, tmp_path):
     status, out, _ = run("compile", tile_table, tmp_path / "out", "--patch-size", 16)
     assert status == 0 and out.count("\n") == 3
-    assert "test.hdf5: 1 tiles of ALP; dem (1), optical (2); 100% labelled" in out
+    assert "test.hdf5: 1 tile of ALP; dem (1), optical (2); 100% labelled" in out
 
 
 def test_wrong_input_gives_one_line_and_status_2(run, tiny_data, tile_table, profile, tmp_path):

@@ -12,7 +12,8 @@ from glavitu import InputError, pool
 from glavitu.calibration import Histogram
 from glavitu.comparison import bootstrap, debris_split, differences, mean_iou
 from glavitu.evaluation import calibration_error, summarise, with_scores, without_glacier
-from glavitu.results import _read_counts, verdict
+from glavitu.report import verdict
+from glavitu.results import _read_counts
 from glavitu.sensors import SURFACES
 from glavitu.study import NOTEBOOKS
 

@@ -8,7 +8,7 @@ import nbformat
 import pandas as pd
 import pytest
 
-from glavitu import InputError, compile_tiles, load_profile, plots, results
+from glavitu import InputError, compile_tiles, load_profile, plots, report, results
 from glavitu.demo_data import make_demo_data, make_demo_scene
 from glavitu.exploration import band_histograms, count_tiles, surface_shares
 from glavitu.files import write_json
@@ -102,13 +102,13 @@ def test_the_verdict_says_how_far_the_others_are_apart():
         ),
         "regions": pd.DataFrame({"region": ["ALP"], "tp": [1], "fn": [0]}),
     }
-    assert results.verdict(tables, "x").splitlines() == [
+    assert report.verdict(tables, "x").splitlines() == [
         "With the profile x, SETR has the highest mean IoU over regions, 0.800 (0.700 to 0.900).",
         "SETR: 0.050 above GlaViTU (-0.010 to 0.100), within what the choice of tiles does",
     ]
     for name in tables:
         tables[name] = tables[name].assign(low=float("nan"), high=float("nan"))
-    assert results.verdict(tables, "x").splitlines()[1:] == [
+    assert report.verdict(tables, "x").splitlines()[1:] == [
         "SETR: 0.050 above GlaViTU",
         "No intervals: a region has a single test tile.",
     ]
@@ -116,13 +116,13 @@ def test_the_verdict_says_how_far_the_others_are_apart():
 
 def test_markdown_has_decimals_and_separators():
     table = pd.DataFrame({"network": ["a"], "IoU": [0.12345], "parameters": [1234567]})
-    assert results.to_markdown(table).splitlines()[2] == "| a | 0.123 | 1,234,567 |"
+    assert report.to_markdown(table).splitlines()[2] == "| a | 0.123 | 1,234,567 |"
 
 
 def test_readable_tables_have_whole_numbers_of_parameters_and_a_dash_for_none():
     costs = {"epochs": [8.0, None], "training minutes": [2.5, None], "seconds per patch": [1, None]}
     table = pd.DataFrame({"method": ["setr", "band_ratio"], "parameters": [1234567, None]} | costs)
-    found = results.readable(table)
+    found = report.readable(table)
     assert list(found["parameters"]) == ["1,234,567", "–"]
     assert list(found["training minutes"]) == ["2.5", "–"]
 

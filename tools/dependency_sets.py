@@ -24,7 +24,7 @@ import pandas as pd
 
 from glavitu.files import write_json
 from glavitu.provenance import provenance
-from glavitu.results import to_markdown
+from glavitu.report import to_markdown
 
 ROOT = Path(__file__).parents[1]
 SETS = {"oldest": ROOT / "requirements/oldest.txt", "newest": ROOT / "requirements.lock"}

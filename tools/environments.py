@@ -21,7 +21,7 @@ import pandas as pd
 
 from glavitu.files import write_json
 from glavitu.provenance import provenance
-from glavitu.results import to_markdown
+from glavitu.report import to_markdown
 
 ROOT = Path(__file__).parents[1]
 ODD = "Gletscher & Schnee/ледник 冰川 ø"

@@ -33,7 +33,7 @@ sys.path.insert(0, str(ROOT))
 from glavitu.errors import InputError  # noqa: E402
 from glavitu.files import write_json  # noqa: E402
 from glavitu.provenance import provenance  # noqa: E402
-from glavitu.results import to_markdown  # noqa: E402
+from glavitu.report import to_markdown  # noqa: E402
 
 SECONDS = 10  # of a processor that a reader may take; others may use the machine, too
 PATIENCE = 120  # seconds after which a reader is taken to wait for ever

@@ -31,7 +31,7 @@ import yaml
 from glavitu.demo_data import make_demo_scene
 from glavitu.files import write_json
 from glavitu.provenance import provenance
-from glavitu.results import to_markdown
+from glavitu.report import to_markdown
 
 ROOT = Path(__file__).parents[1]
 POLL = 0.01  # seconds

@@ -20,7 +20,7 @@ import pandas as pd
 
 from glavitu.files import write_json
 from glavitu.provenance import provenance
-from glavitu.results import to_markdown
+from glavitu.report import to_markdown
 
 ROOT = Path(__file__).parents[1]
 SETTINGS = f"""[run]

@@ -42,7 +42,7 @@ from tqdm import tqdm
 
 from glavitu.files import write_json
 from glavitu.provenance import provenance
-from glavitu.results import to_markdown
+from glavitu.report import to_markdown
 
 ROOT = Path(__file__).parents[1]
 TESTS = {  # module -> the tests that are about it, quick ones first

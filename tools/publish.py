@@ -20,7 +20,7 @@ import click
 import pandas as pd
 
 from glavitu.__main__ import run
-from glavitu.results import title, to_markdown
+from glavitu.report import title, to_markdown
 
 ROOT = Path(__file__).parents[1]
 READMES = ROOT / "README.md", ROOT / "benchmarks" / "README.md"
