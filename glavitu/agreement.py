@@ -129,6 +129,7 @@ def compare_outlines(mapped, reference, *, within=None, step=10.0):
     outside = _polygonal(np.array([shapely.difference(ours, theirs)]))[0]
     table = _table(glaciers, ours, outside).to_crs(mapped.crs)
     distances = distances_between(ours, theirs, scene, step)
+    distances = distances if len(distances) else np.array([np.nan])
     covered = max(0.0, ours.area - outside.area)  # but for rounding
     found = int((table["covered_km2"] >= FOUND * table["reference_km2"]).sum())
     summary = {
@@ -136,17 +137,13 @@ def compare_outlines(mapped, reference, *, within=None, step=10.0):
         "mapped_km2": ours.area / 1e6,
         "reference_km2": theirs.area / 1e6,
         "area_difference_percent": 100 * (ours.area / theirs.area - 1),
-        "distance_mean_m": _millimetres(distances.mean()) if len(distances) else np.nan,
-        "distance_p95_m": _millimetres(np.percentile(distances, 95)) if len(distances) else np.nan,
+        "distance_mean_m": round(float(distances.mean()), 3),
+        "distance_p95_m": round(float(np.percentile(distances, 95)), 3),
         "glaciers": len(table),
         "glaciers_mapped": found,
         "glaciers_missed": len(table) - found,
     }
     return summary, table
-
-
-def _millimetres(metres):
-    return round(float(metres), 3)
 
 
 def _checked(mapped, reference):
