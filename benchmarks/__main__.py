@@ -6,7 +6,8 @@ import pkgutil
 import click
 
 import benchmarks
-from glavitu.__main__ import HELP, cli, run
+from glavitu.__main__ import HELP, cli
+from glavitu.running import run
 
 
 class Benchmarks(click.Group):

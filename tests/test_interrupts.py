@@ -58,7 +58,7 @@ def training(tiny_data, tiny_profile, tmp_path):
 def test_an_interrupt_that_a_library_drops_is_raised_again():
     code = (
         "import signal, time, click\n"
-        "from glavitu.__main__ import run\n"
+        "from glavitu.running import run\n"
         "@click.command()\n"
         "def library():\n"
         "    try: signal.raise_signal(signal.SIGINT)\n"

@@ -19,8 +19,8 @@ from pathlib import Path
 import click
 import pandas as pd
 
-from glavitu.__main__ import run
 from glavitu.report import title, to_markdown
+from glavitu.running import run
 
 ROOT = Path(__file__).parents[1]
 READMES = ROOT / "README.md", ROOT / "benchmarks" / "README.md"
