@@ -48,10 +48,11 @@ def train(architecture, name, profile, data, sources, devices, precision, **opti
 
 @cli.command()
 @shared("model", "name", "data", "profile", "out", "seed", "precision")
+@click.option("--stride", type=click.IntRange(1), help="Between windows, in pixels.")
 @click.option("--weights", help="A weight file to use, such as a published one.")
-def predict(architecture, name, profile, data, seed, precision, **options):
+def predict(architecture, name, profile, data, seed, precision, stride, **options):
     """Predict the test tiles, one NetCDF file each. Nothing is random: a seed changes nothing."""
-    profile = _profile_for(["test"], profile, data, precision=precision)
+    profile = _profile_for(["test"], profile, data, precision=precision, stride=stride)
     from glavitu.prediction import predict
 
     files = predict(architecture, name=name, profile=profile, data=data, **options)

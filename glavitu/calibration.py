@@ -1,8 +1,8 @@
 """Calibrate the confidence of a network by temperature scaling (Guo et al., 2017, section 4.2).
 
-Networks tend to be too sure. One number, the temperature T, mends most of that: a probability p
-becomes sigmoid(logit(p) / T). It is fitted to the validation tiles and changes no map: what is
-above one half stays there.
+Networks tend to be too sure, or not sure enough after training with the focal loss. One number,
+the temperature T, mends most of that: a probability p becomes sigmoid(logit(p) / T). It is fitted
+to the validation tiles and changes no map: what is above one half stays there.
 """
 
 import sys

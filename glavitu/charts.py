@@ -160,6 +160,23 @@ def plot_reliability(calibration, ax=None):
     return tidy(ax)
 
 
+def plot_areas(glaciers, ax=None):
+    """Draw mapped against reference area per glacier, from the table ``comparison.csv`` of a map.
+
+    What is not mapped at all lies on the lower edge.
+    """
+    if ax is None:
+        _, ax = plt.subplots(figsize=(4.4, 4), layout="constrained")
+    areas = glaciers[["reference_km2", "mapped_km2"]]
+    least = areas.where(areas > 0).min().min() / 2
+    ends = [least, 2 * areas.max().max()]
+    ax.plot(ends, ends, color="grey", lw=1, ls="--")
+    ax.plot(*areas.clip(lower=least).to_numpy().T, "o", color="#0072B2", alpha=0.7)
+    ax.set(xscale="log", yscale="log", xlim=ends, ylim=ends)
+    ax.set(xlabel="area in the reference (km2)", ylabel="area mapped (km2)")
+    return tidy(ax)
+
+
 def _points(ax, x, values, intervals, method, label):
     error = [values - intervals["low"], intervals["high"] - values]
     ax.errorbar(

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from glavitu.progress import progress
-from glavitu.sensors import SURFACES
+from glavitu.sensors import BANDS, SURFACES
 from glavitu.tiles import SURFACE, UNKNOWN
 
 SAMPLE = 20_000  # pixels per tile that a histogram is made of
@@ -38,6 +38,18 @@ def surface_shares(tiles):
     counts = np.bincount(np.concatenate(codes), minlength=256)
     known = {name: counts[code:UNKNOWN:10].sum() for name, code in SURFACES.items()}
     return pd.Series(known) / sum(known.values())
+
+
+def band_name(source, band, bands):
+    """Return what a plot or table calls a band, counted from 1, of a source with so many.
+
+    Examples
+    --------
+    >>> band_name("optical", 4, 6), band_name("optical", 4, 4), band_name("dem", 2, 2)
+    ('optical NIR', 'optical 4', 'dem slope')
+    """
+    known = BANDS.get(source, ()) if source != "sar" else ()  # which differ from set to set
+    return f"{source} {known[band - 1] if len(known) == bands else band}"
 
 
 def band_histograms(tiles, sources=None, *, bins=40):

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from glavitu.calibration import read_calibration
 from glavitu.errors import InputError
 from glavitu.files import replacing
 from glavitu.mapping import connected, map_scene
@@ -49,12 +50,13 @@ def map_scenes(weights, csv, out, *, scheduler=None, **options):
         For weights, settings or a table that cannot be used. A scene that cannot be mapped stops no
         other.
     """
-    csv, out = Path(csv), Path(out)
-    built, scaling = read_trained(Path(weights))
+    weights, csv, out = Path(weights), Path(csv), Path(out)
+    built, scaling = read_trained(weights)
     inputs = list(built["inputs"])
     check_stride(options.get("stride"), built["patch_size"])
     check_picture(options.get("picture"), built["inputs"])
     in_units(scaling, options.get("factors") or {})
+    read_calibration(weights)  # one of other weights is refused once, not for each scene
     table = _read(csv, inputs)
     _check_summary(csv, out)
     rows = []

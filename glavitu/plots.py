@@ -10,12 +10,14 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch as Swatch
 from matplotlib.patheffects import Normal, Stroke
 
+from glavitu import band_ratio
 from glavitu.charts import style, tidy
 from glavitu.evaluation import read_prediction
+from glavitu.exploration import band_name
 from glavitu.report import title
 from glavitu.tiles import UNLABELLED
 
-TRUTH, MAPPED, MISS, FALSE_ALARM = "#FFFF00", "#FF00FF", "#E69F00", "#CC3311"
+TRUTH, MAPPED, MISS, FALSE_ALARM = "#FFFF00", "#FF00FF", "#E69F00", "#661100"
 NO_LABEL = "#BBBBBB"
 
 
@@ -66,14 +68,16 @@ def plot_tiles(tiles, names, sources=None):
         label = tile["groundtruth"].values
         row[0].imshow(false_colour(tile))
         _outline(row[0], label[..., 1], TRUTH)
+        _scale_bar(row[0], _pixel(tile))
         row[0].set_ylabel(name)
         for ax, source in zip(row[1:], sources, strict=True):
             band = np.ma.masked_where(~label.any(-1), tile[source].values[..., 0])
             image = ax.imshow(band, cmap="cividis")
             ax.set_facecolor(NO_LABEL)
             ax.figure.colorbar(image, ax=ax, label="scaled value", shrink=0.85)
-    for ax, heading in zip(axes[0], ["false colour, outline", *sources], strict=True):
-        ax.set_title(heading if ax is axes[0, 0] else f"{heading}, band 1")
+    headings = [band_name(source, 1, tile[source].shape[2]) for source in sources]
+    for ax, heading in zip(axes[0], ["false colour, outline", *headings], strict=True):
+        ax.set_title(heading)
     return _bare(axes.ravel())
 
 
@@ -136,7 +140,8 @@ def plot_maps(tile, predictions, axes=None):
             shaded[where] = to_rgb(colour)
         ax.imshow(shaded)
         _outline(ax, truth == 1, TRUTH)
-        _outline(ax, mapped, MAPPED)
+        if method != band_ratio.NAME:  # whose speckle would hide what is under its outlines
+            _outline(ax, mapped, MAPPED)
         ax.set_title(title(method))
     lines = {"true outline": TRUTH, "mapped outline": MAPPED}
     handles = [Line2D([], [], color=colour, label=label) for label, colour in lines.items()]
@@ -146,7 +151,7 @@ def plot_maps(tile, predictions, axes=None):
     handles += [Swatch(color=colour, label=label) for label, colour in swatches.items()]
     legend = {"loc": "outside lower center", "ncols": len(handles), "frameon": False}
     axes[0].figure.legend(handles=handles, **legend)
-    _scale_bar(axes[0], tile)
+    _scale_bar(axes[0], _pixel(tile))
     return _bare(axes)
 
 
@@ -195,15 +200,17 @@ def plot_histograms(histograms, axes=None):
             rows, columns, figsize=(2.2 * columns, 1.9 * rows), layout="constrained", squeeze=False
         )
     axes = np.ravel(axes)
+    counts = histograms.groupby("source")["band"].max()
     for ax, ((source, band), table) in zip(axes, bands, strict=False):
         for label, colour in (("background", "#E69F00"), ("glacier", "#0072B2")):
             ax.stairs(
                 table[label], [*table["from"], table["to"].iloc[-1]], color=colour, label=label
             )
-        ax.set(title=f"{source} {band}", yticks=[])
+        ax.set(title=band_name(source, band, counts[source]), yticks=[])
     for ax in axes[len(bands) :]:
         ax.set_axis_off()
-    axes[0].legend(fontsize="small")
+    handles, labels = axes[0].get_legend_handles_labels()
+    axes[0].figure.legend(handles, labels, loc="outside upper center", ncols=2, frameon=False)
     axes[0].figure.supxlabel("scaled value")
     axes[0].figure.supylabel("share of pixels")
     return axes
@@ -214,20 +221,32 @@ def _outline(ax, glacier, colour):
         ax.contour(glacier.astype(float), levels=[0.5], colors=colour, linewidths=0.8)
 
 
-def _scale_bar(ax, tile):
-    """Draw the length of a kilometre, or of about a fifth of the width if that is more."""
-    if "x" not in tile.coords or "spatial_ref" not in tile.coords or not tile.rio.crs.is_projected:
+def _pixel(tile):
+    """Return the size of a tile's pixels in metres, None where it is not known."""
+    if "x" in tile.coords and "spatial_ref" in tile.coords and tile.rio.crs.is_projected:
+        return abs(float(tile["x"][1] - tile["x"][0]))
+    return None
+
+
+def _scale_bar(ax, unit):
+    """Draw a length of whole kilometres, about a fifth of the width, where the unit of x is known.
+
+    `unit` is in metres.
+    """
+    if unit is None:
         return
-    pixel = abs(float(tile["x"][1] - tile["x"][0]))
-    kilometres = max(1, round(tile.sizes["x"] * pixel / 5000))
-    height = 0.05 * tile.sizes["y"]
-    ends = [height, height + kilometres * 1000 / pixel]
+    left, right = ax.get_xlim()
+    width = abs(right - left) * unit / 1000
+    length = max(1, round(width / 5))
+    if length > 0.8 * width:
+        return
+    ends = left + 0.05 * (right - left), left + (0.05 + length / width) * (right - left)
+    where = {"transform": ax.get_xaxis_transform()}
     dark = [Stroke(linewidth=5, foreground="black"), Normal()]
-    ax.plot(ends, [height, height], color="white", lw=3, path_effects=dark)
-    label = f"{kilometres} km"
+    ax.plot(ends, [0.95, 0.95], color="white", lw=3, path_effects=dark, **where)
     dark = [Stroke(linewidth=2, foreground="black"), Normal()]
     style = {"color": "white", "va": "top", "fontsize": "small", "path_effects": dark}
-    ax.text(height, 1.6 * height, label, **style)
+    ax.text(ends[0], 0.92, f"{length} km", **style, **where)
 
 
 def _bare(axes):
@@ -265,7 +284,9 @@ def plot_quicklook(
     axes[0].legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, 0), ncols=2)
     axes[0].set(title=title, xlim=extent and extent[:2], ylim=extent and extent[2:])
     shown = axes[1].imshow(probability, extent=extent, cmap="cividis", vmin=0, vmax=1)
-    axes[1].set_title("white: no data")
-    axes[1].figure.colorbar(shown, ax=axes[1], shrink=0.8, label="probability of glacier")
+    axes[1].set_title("probability of glacier (white: no data)")
+    axes[1].figure.colorbar(shown, ax=axes[1], shrink=0.8)
     axes[0].set(xlabel="", ylabel="")  # geopandas names the axes of the CRS
+    if extent and outlines.crs is not None and outlines.crs.is_projected:
+        _scale_bar(axes[0], outlines.crs.axis_info[0].unit_conversion_factor)
     return _bare(axes)

@@ -216,6 +216,9 @@ def load_profile(profile):
     text = read_text(path, most=MOST)
     try:
         content = yaml.load(text, _Loader)
+    except yaml.MarkedYAMLError as error:
+        where = f" in line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise InputError(f"{path} is not YAML{where}: {error.problem or error.context}") from None
     except (yaml.YAMLError, ValueError) as error:
         raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
     except RecursionError:

@@ -101,11 +101,11 @@ class Recipe(keras.callbacks.Callback):
             self.bar.close()
 
     def _describe(self, row):
-        best = " *" if self.state.best == row["epoch"] else ""
+        best = ", the best so far" if self.state.best == row["epoch"] else ""
         return (
             f"{self.paths.name} epoch {row['epoch'] + 1}/{self.profile.epochs}  "
             f"loss {row['loss']:.4f}  val loss {row['val_loss']:.4f}  "
-            f"val IoU {row[MONITOR]:.3f}{best}  {row['seconds']:.0f} s"
+            f"val IoU {row[MONITOR]:.3f}  {row['seconds']:.0f} s{best}"
         )
 
     def _set_rate(self, rate):

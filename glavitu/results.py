@@ -12,6 +12,8 @@ from glavitu.provenance import fingerprint, provenance
 from glavitu.report import readable, title, to_markdown
 from glavitu.tiles import SPLITS, find_split, open_tiles
 
+RECORD = ("settings", "parameters", "best_validation_iou", "epochs", "seconds", "provenance")
+
 
 class Results:
     """What the runs of a study left below `out`, and the tables made of it.
@@ -39,16 +41,22 @@ class Results:
         self.scores = self._read("scores", shown)
         self.surfaces = self._read("surfaces", shown)
         self.reliability = self._read("reliability", self.runs)
-        self.records = {
-            name: read_json(self.out / f"weights/{name}.json", "seconds", "provenance")
-            for name in self.runs
-        }
+        self.records = {run.name: self._read_record(run) for run in profile.runs()}
 
     COLUMNS = {
         "scores": ["tile", "region", *COUNTS],
         "surfaces": ["tile", "region", "code", *COUNTS],
         "reliability": ["bin", "pixels", "glacier", "total"],
     }
+
+    def _read_record(self, run):
+        """Return the record of a training, of the seed that the study says."""
+        record = read_json(self.out / f"weights/{run.name}.json", *RECORD)
+        if (seed := record["settings"]["seed"]) != run.seed:
+            raise InputError(
+                f"{run.name} in {self.out} was trained with the seed {seed}, not {run.seed}"
+            )
+        return record
 
     def _read_predictions(self):
         """Return the records of the predictions, of weights and tiles that are still there."""
@@ -202,11 +210,16 @@ def best_training(profile, out, sources):
     """Return the name of the training with the best validation IoU among those of `sources`."""
     scores = {}
     for run in profile.runs():
-        record = read_json(Path(out) / f"weights/{run.name}.json")
+        path = Path(out) / f"weights/{run.name}.json"
+        if not path.exists():
+            continue
+        record = read_json(path, "settings", "best_validation_iou")
         if set(record["settings"]["inputs"]) <= set(sources):
             scores[run.name] = record["best_validation_iou"]
     if not scores:
-        raise InputError(f"no training of {out} works on {', '.join(sources)} alone")
+        raise InputError(
+            f"no network trained in {out} works on {', '.join(sources)} alone; train one first"
+        )
     return max(scores, key=scores.get)
 
 

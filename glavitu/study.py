@@ -118,12 +118,9 @@ def _scene_files(profile, data):
 def default_folders(profile, data, out):
     """Return the folders of the data and of the results; empty means the profile's.
 
-    From the folder of the notebooks, relative defaults are below the project's.
+    In the folder of the notebooks, relative ones are below the project's.
     """
-    return (
-        Path(data) if data else _base() / profile.data,
-        Path(out) if out else _base() / "runs" / profile.name,
-    )
+    return _base() / (data or profile.data), _base() / (out or Path("runs", profile.name))
 
 
 def _base():
@@ -170,7 +167,7 @@ def _steps(profile, data, out, scene):
     does (those of the profile's `scene`), and the files that it must leave.
     """
     seed = {"seed": profile.seed}
-    yield "01_data_exploration", seed, [], []
+    yield "01_data_exploration", {}, [], []
     for run in profile.runs():
         files = Outputs(out, run.name)
         yield "02_train", run._asdict(), [], [files.weights, files.record]

@@ -118,7 +118,7 @@ class Tiles(Mapping):
 
     def __repr__(self):
         sources = ", ".join(f"{source} ({bands})" for source, bands in self.sources.items())
-        return f"<Tiles {self.path.name}: {len(self)} tiles, {sources}>"
+        return f"<Tiles {self.path.name}, tiles: {len(self)}, sources: {sources}>"
 
     @property
     def path(self):

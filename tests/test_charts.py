@@ -1,9 +1,11 @@
+import geopandas as gpd
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
 from matplotlib.colors import to_rgb
+from shapely import box
 
 from glavitu import band_ratio, charts, plots
 
@@ -152,3 +154,20 @@ def test_maps_show_what_is_missed_and_what_is_a_false_alarm():
     colours = [to_rgb(plots.MISS), to_rgb(plots.FALSE_ALARM)]
     for colour, row, column in zip(colours, (3, 3), (2, 7), strict=True):
         assert any(np.allclose(a[row, column][:3], colour, atol=0.02) for a in shown if a.ndim == 3)
+
+
+def test_areas_of_glaciers_that_are_not_mapped_lie_on_the_edge():
+    areas = pd.DataFrame({"reference_km2": [1, 4, 0.5], "mapped_km2": [2, 3, 0]})
+    ax = charts.plot_areas(areas)
+    points = ax.lines[1].get_xydata()
+    assert np.allclose(points, [[1, 2], [4, 3], [0.5, 0.25]])
+    assert ax.get_xlim() == ax.get_ylim() == (0.25, 8)
+
+
+def test_pictures_of_scenes_in_metres_have_a_scale_bar():
+    for crs, texts in (("EPSG:32632", ["2 km"]), ("EPSG:4326", [])):
+        outlines = gpd.GeoDataFrame(geometry=[box(0, 0, 500, 500)], crs=crs)
+        axes = plots.plot_quicklook(
+            np.zeros((8, 10, 3)), np.zeros((8, 10)), outlines, extent=(0, 10_000, 0, 8000)
+        )
+        assert [text.get_text() for text in axes[0].texts] == texts

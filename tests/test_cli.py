@@ -68,6 +68,9 @@ def test_train_predict_evaluate(run, tiny_data, profile, tmp_path):
     assert status == 0 and "2 tiles in" in out
     status, out, _ = run("evaluate", "-n", "mine", "--out", tmp_path)
     assert status == 0 and out.startswith("mean IoU 0.") and "  ALP" in out and "  SVAL" in out
+    assert run("predict", "-n", "mine", "--stride", 5, *common)[0] == 0
+    record = read_json(tmp_path / "predictions" / "mine" / "predictions.json")
+    assert record["recipe"]["stride"] == 5
 
 
 def test_the_precision_of_the_command_line_is_used_instead_of_the_profiles(
@@ -133,6 +136,7 @@ def test_wrong_input_gives_one_line_and_status_2(run, tiny_data, tile_table, pro
         (("train", "--data", tiny_data, "--out", "x"), "smaller than the patch of 128"),
         (("train", "--data", tiny_data, "--profile", "none"), "no profile 'none'"),
         (("predict", "--data", tiny_data, *common), "no weights at"),
+        (("predict", "--stride", 17, *common), "stride is 17, expected 0 to the patch_size of 16"),
         (("evaluate", "--out", tmp_path / "out"), "no predictions"),
         (("compile", tmp_path / "none.csv", tmp_path / "out"), "no table at"),
         (("demo-data", tmp_path / "demo", "--regions", "XX"), "no demo region 'XX'"),

@@ -11,6 +11,7 @@ from conftest import make_scene
 
 from glavitu import InputError, map_scene, map_scenes, strips
 from glavitu.__main__ import cli
+from glavitu.outputs import calibration_path
 
 
 @pytest.fixture
@@ -153,6 +154,17 @@ def test_what_belongs_into_the_table_is_refused_beside_it(weights, table, tmp_pa
     for more in (["--dem", "d.tif"], ["--date", "2020"], ["--reference", "r.gpkg"]):
         result = CliRunner().invoke(cli, [*base, *more])
         assert result.exit_code == 2 and "are in its table" in result.output
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_calibration_of_other_weights_is_said_once(weights, table, tmp_path):
+    path = calibration_path(weights)
+    path.write_text('{"temperature": 2.0, "weights": "0123"}')
+    try:
+        with pytest.raises(InputError, match="is for other weights"):
+            map_scenes(weights, table, tmp_path / "out")
+    finally:
+        path.unlink()
     assert not (tmp_path / "out").exists()
 
 

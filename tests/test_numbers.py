@@ -85,7 +85,7 @@ def test_scores_of_classes_that_are_not_there_are_nan():
 def test_the_verdict_says_what_does_not_count():
     networks = pd.DataFrame(
         {"method": ["a"], "network": ["A"], "mean IoU": [0.75], "low": [0.7], "high": [0.8]}
-    ).assign(parameters=1)
+    ).assign(**{"parameters": 1, "std over seeds": np.nan})
     regions = counts(EMPTY[:2])
     tables = {"networks": networks, "regions": regions, "differences": pd.DataFrame()}
     assert "No glacier in the labels of B: not in any mean." in verdict(tables, "demo")

@@ -42,7 +42,7 @@ def test_the_extended_study_is_the_demo_with_more_trainings():
         ("stride: 400", "stride is 400, expected 0 to the patch_size of 384"),
         ("learning_rate: 0", "learning_rate is 0, expected between 0 and 1"),
         ("- a", "holds no parameters"),
-        ("a: [", "is not YAML"),
+        ("a: [", "is not YAML in line 1: expected the node content"),
         ("a: !!python/object:os.system {}", "is not YAML"),
         ("architectures: [unet]", "unknown architecture 'unet'"),
         ("repeats: 0", "repeats is 0, expected 1 to 1000"),

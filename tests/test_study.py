@@ -17,6 +17,7 @@ from glavitu.study import (
     StudyError,
     _execute,
     _steps,
+    default_folders,
     ensure_data,
     run_study,
     scene_to_map,
@@ -89,12 +90,13 @@ def test_counts_and_histograms_describe_the_tiles(demo):
     histograms = band_histograms(tiles)
     shares = histograms.groupby(["source", "band"])[["background", "glacier"]].sum()
     assert len(shares) == 10 and shares.to_numpy() == pytest.approx(1)
-    assert plots.plot_histograms(histograms)[0].get_title() == "dem 1"
+    assert plots.plot_histograms(histograms)[0].get_title() == "dem elevation"
 
 
 def test_the_verdict_says_how_far_the_others_are_apart():
     networks = {"method": ["setr", "glavitu"], "network": ["SETR", "GlaViTU"]}
     networks |= {"mean IoU": [0.8, 0.75], "low": [0.7, 0.7], "high": [0.9, 0.8]}
+    networks |= {"std over seeds": [float("nan")] * 2}
     tables = {
         "networks": pd.DataFrame(networks | {"parameters": [9_000_000, 10]}),
         "differences": pd.DataFrame(
@@ -105,7 +107,10 @@ def test_the_verdict_says_how_far_the_others_are_apart():
     assert report.verdict(tables, "x").splitlines() == [
         "With the profile x, SETR has the highest mean IoU over regions, 0.800 (0.700 to 0.900).",
         "SETR: 0.050 above GlaViTU (-0.010 to 0.100), within what the choice of tiles does",
+        "One seed: what another seed would change is in no interval.",
     ]
+    seeds = tables | {"networks": tables["networks"].assign(**{"std over seeds": 0.01})}
+    assert "One seed" not in report.verdict(seeds, "x")
     for name in tables:
         tables[name] = tables[name].assign(low=float("nan"), high=float("nan"))
     assert report.verdict(tables, "x").splitlines()[1:] == [
@@ -248,7 +253,7 @@ def test_a_scene_that_is_not_there_shows_before_the_work(short_study, tmp_path):
 def test_every_notebook_that_looks_for_trainings_gets_the_seed(tiny_profile, tmp_path):
     profile = replace(tiny_profile, seed=7, repeats=2, scene={"optical": "o.tif"})
     steps = {name: given for name, given, *_ in _steps(profile, tmp_path, tmp_path, [])}
-    assert {steps[name]["seed"] for name in ("01_data_exploration", "04_results")} == {7}
+    assert {steps[name]["seed"] for name in ("04_results", "05_map_a_scene")} == {7}
     assert steps["05_map_a_scene"]["seed"] == 7 and steps["02_train"]["seed"] == 8
 
 
@@ -308,8 +313,23 @@ def test_the_best_training_is_one_of_the_sources_there_are(tiny_profile, tmp_pat
         write_json(tmp_path / "weights" / f"{name}.json", record)
     assert results.best_training(profile, tmp_path, ["optical", "dem", "sar"]) == "glavitu"
     assert results.best_training(profile, tmp_path, ["optical"]) == "glavitu-optical"
-    with pytest.raises(InputError, match="no training of .* works on dem alone"):
+    with pytest.raises(InputError, match="no network trained in .* works on dem alone; train"):
         results.best_training(profile, tmp_path, ["dem"])
+    (tmp_path / "weights" / "glavitu.json").unlink()  # as where a study is not done yet
+    assert results.best_training(profile, tmp_path, ["optical", "dem"]) == "setr"
+
+
+def test_folders_are_the_projects_in_the_folder_of_the_notebooks(tiny_profile, monkeypatch):
+    project = NOTEBOOKS.parent
+    monkeypatch.chdir(NOTEBOOKS)
+    assert default_folders(tiny_profile, "", "") == (project / "unused", project / "runs/tiny")
+    assert default_folders(tiny_profile, "data/mine", "/o") == (project / "data/mine", Path("/o"))
+
+
+def test_results_are_of_trainings_with_the_seeds_of_the_study(short_study):
+    profile, data, out = short_study
+    with pytest.raises(InputError, match="setr in .* was trained with the seed 0, not 5"):
+        results.Results(load_profile(profile).with_changes(seed=5), data, out)
 
 
 @pytest.mark.parametrize(

@@ -199,7 +199,7 @@ def test_a_file_says_what_it_holds_and_how_it_was_scaled(tmp_path, rng):
     scaling = {"dem": {"low": [0, 0], "high": [9, 9]}}
     tiles = scaled("a.hdf5", scaling)
     assert tiles.scaling == scaling and tiles.attrs == {"scaling": json.dumps(scaling)}
-    assert repr(tiles) == "<Tiles a.hdf5: 1 tiles, dem (2), optical (3)>"
+    assert repr(tiles) == "<Tiles a.hdf5, tiles: 1, sources: dem (2), optical (3)>"
     assert scaled("unknown.hdf5", None).scaling is None
     with pytest.raises(InputError, match="scaling of dem: low is .*, expected 2 numbers"):
         assert scaled("narrow.hdf5", {"dem": {"low": [0], "high": [9]}}).scaling
