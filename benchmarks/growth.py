@@ -58,7 +58,7 @@ def make_network(folder):
     from glavitu.files import write_json
 
     weights = folder / "weights" / "net.weights.h5"
-    save_weights(build_model("resunet", inputs=INPUTS, patch_size=PATCH, **SIZES), weights, **SIZES)
+    save_weights(build_model("resunet", inputs=INPUTS, patch_size=PATCH, **SIZES), weights)
     scaling = {s: {"low": [0] * bands, "high": [1000] * bands} for s, bands in INPUTS.items()}
     write_json(folder / "weights" / "net.json", {"scaling": scaling})
     batch = {s: np.zeros((8, PATCH, PATCH, n), np.float32) for s, n in INPUTS.items()}

@@ -50,9 +50,9 @@ def train(architecture, name, profile, data, sources, devices, precision, **opti
 @shared("model", "name", "data", "profile", "out", "seed", "precision")
 @click.option("--stride", type=click.IntRange(1), help="Between windows, in pixels.")
 @click.option("--weights", help="A weight file to use, such as a published one.")
-def predict(architecture, name, profile, data, seed, precision, stride, **options):
+def predict(architecture, name, profile, data, seed, precision, **options):
     """Predict the test tiles, one NetCDF file each. Nothing is random: a seed changes nothing."""
-    profile = _profile_for(["test"], profile, data, precision=precision, stride=stride)
+    profile = _profile_for(["test"], profile, data, precision=precision)
     from glavitu.prediction import predict
 
     files = predict(architecture, name=name, profile=profile, data=data, **options)
@@ -170,7 +170,7 @@ def map_(architecture, weights, source, scenes, nodata, factor, picture, **optio
     outlines = counted(found["outlines"], "outline")
     click.echo(f"{outlines}, {found['area_km2']:.2f} km2, in {options['out']}")
     for key, value in found.get("comparison", {}).items():
-        click.echo(f"  {key}: {value:.4g}")
+        click.echo(f"  {key}: {value:,}" if isinstance(value, int) else f"  {key}: {value:.4g}")
 
 
 def _profile_for(splits, profile, data, **changes):

@@ -26,8 +26,9 @@ THRESHOLDS = np.round(np.arange(-0.5, 1, 0.02), 2)
 
 
 def applies(tiles):
-    """Return whether the tiles have the optical bands in an order that is known here."""
-    return tiles.sources.get("optical") in BANDS
+    """Return whether all tiles have the optical bands, in an order that is known here."""
+    known = tiles.sources.get("optical") in BANDS
+    return known and all(tiles.has(tile, "optical") for tile in tiles)
 
 
 def fit(tiles):

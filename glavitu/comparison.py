@@ -86,7 +86,7 @@ def mean_iou(scores):
     """Return a row per method: mean IoU over regions with interval, std over regions and seeds."""
     samples = bootstrap(scores)
     table = with_interval(samples.mean("group"), "mean IoU")
-    regions = pool(scores, by=["method", "name", "region"])
+    regions = pool(scores, by=["method", "name", "region"]).query("tp + fn > 0")
     runs = regions.groupby(["method", "name"])["IoU"].mean()
     std = samples["observed"].std("group").to_series()
     table["std over regions"] = table["method"].map(std)

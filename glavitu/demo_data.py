@@ -80,6 +80,8 @@ def make_demo_data(
     for name, (value, least, most) in (counts | {"seed": (seed, 0, 2**32 - 1)}).items():
         if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
             raise InputError(f"demo data: {name} is {value!r}, expected {least} to {most}")
+    if isinstance(regions, str):
+        raise InputError(f"demo data: regions is {regions!r}, expected a list such as [ALP, HMA]")
     regions = list(regions or REGIONS)
     unknown = [region for region in regions if region not in REGIONS]
     if unknown:
@@ -91,8 +93,8 @@ def make_demo_data(
         )
     if len(set(regions)) < len(regions):
         raise InputError(f"demo data: a region twice in {', '.join(regions)}")
-    if not outline_error >= 0:
-        raise InputError(f"outline_error is {outline_error}, expected metres, 0 or more")
+    if not isinstance(outline_error, int | float) or not outline_error >= 0:
+        raise InputError(f"outline_error is {outline_error!r}, expected metres, 0 or more")
     recipe = {
         "glavitu": __version__,
         "tile_size": tile_size,

@@ -51,7 +51,7 @@ def pool(scores, by="region"):
     >>> float(pool(tiles)["IoU"].iloc[0])
     0.75
     """
-    return with_scores(scores.groupby(by, sort=True, as_index=False)[COUNTS].sum())
+    return with_scores(scores.groupby(by, sort=True, as_index=False, dropna=False)[COUNTS].sum())
 
 
 def with_scores(counts):

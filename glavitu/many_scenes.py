@@ -51,6 +51,8 @@ def map_scenes(weights, csv, out, *, scheduler=None, **options):
         other.
     """
     weights, csv, out = Path(weights), Path(csv), Path(out)
+    if given := [key for key in ("date", "reference") if options.get(key)]:
+        raise InputError(f"{given[0]} of scenes is in their table, a column of {csv}")
     built, scaling = read_trained(weights)
     inputs = list(built["inputs"])
     check_stride(options.get("stride"), built["patch_size"])

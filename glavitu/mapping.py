@@ -27,8 +27,10 @@ from glavitu.grids import open_scene
 from glavitu.mapping_outputs import compare, draw, write_maps
 from glavitu.mapping_settings import (
     check_date,
+    check_numbers,
     check_outputs,
     check_picture,
+    clear,
     finished,
     read_trained,
 )
@@ -37,6 +39,7 @@ from glavitu.provenance import fingerprint, provenance
 from glavitu.strips import Job, check_dropout, opened, predict_strip, scene_starts
 from glavitu.windows import check_stride
 
+AFTERWARDS = ("temperature", "picture", "outlines")  # what changes no probability
 CACHE = 128 << 20  # bytes of GDAL's; its own choice is a share of the machine's memory
 
 
@@ -127,6 +130,8 @@ def map_scene(
     """
     weights, out = Path(weights).absolute(), Path(out).absolute()
     built, trained = read_trained(weights)
+    least = {"batch_size": (batch_size, 1), "dropout_samples": (dropout_samples, 0)}
+    check_numbers(least | {"min_area": (min_area, 0), "smooth": (smooth, 0)})
     settings = {
         "weights": str(weights),
         "paths": {source: str(Path(path).absolute()) for source, path in paths.items()},
@@ -213,6 +218,7 @@ def _make(job, scene, out, record, reference, scheduler):
     """Make a map; write and return the completed record."""
     if scheduler is None:
         opened(job)  # weights that cannot be used show before anything is written
+    clear(out)
     started = time.perf_counter()
     with connected(scheduler) as client:
         raw = _predict(job, scene, out, record["recipe"], client)
@@ -231,9 +237,12 @@ def _predict(job, scene, out, recipe, client):
     raw = out / ".part-probability.f32"
     settings = raw.with_suffix(".json")
     out.mkdir(parents=True, exist_ok=True)
-    if not (settings.exists() and read_json(settings) == recipe):
+    decisive = {key: value for key, value in recipe.items() if key not in AFTERWARDS}
+    if not recipe["dropout_samples"]:  # which are drawn for each batch
+        del decisive["batch_size"]
+    if not (settings.exists() and read_json(settings) == decisive):
         raw.unlink(missing_ok=True)
-        write_json(settings, recipe)
+        write_json(settings, decisive)
     height, width = scene.shape
     starts = scene_starts(height, job.size, job.stride)
     with naming(raw), open(raw, "ab") as file:

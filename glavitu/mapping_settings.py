@@ -55,6 +55,13 @@ def check_picture(picture, inputs):
     return {source: list(bands) for source, bands in picture.items()}
 
 
+def check_numbers(numbers):
+    """Refuse what is no finite number of at least so much: name -> (number, least)."""
+    for name, (number, least) in numbers.items():
+        if not isinstance(number, int | float) or not least <= number < float("inf"):
+            raise InputError(f"{name} is {number!r}, expected a number of at least {least}")
+
+
 def check_date(date):
     """Refuse what is no date, such as the 30th of February; empty is unknown."""
     date = str(date)
@@ -83,7 +90,10 @@ def check_outputs(out, inputs):
 
 
 def finished(out, recipe, overwrite):
-    """Return the record of a map made by this very recipe; clear or refuse that of another."""
+    """Return the record of a map made by this very recipe, None where there is none.
+
+    A map of another recipe is refused, unless it may be overwritten.
+    """
     path = out / "map.json"
     if not path.exists():
         return None
@@ -95,11 +105,15 @@ def finished(out, recipe, overwrite):
         return record
     if change and not overwrite:
         raise InputError(f"{out} has a map with {change}; name another folder (-o) or --overwrite")
-    # the record last: without it, maps that are there count as somebody else's
-    for name in (*OUTPUTS, *(["comparison.csv"] if "comparison" in record else [])):
-        (out / name).unlink(missing_ok=True)
-    path.unlink()
     return None
+
+
+def clear(out):
+    """Remove a map of ours; its record last, as maps without one count as somebody else's."""
+    if (out / "map.json").exists():
+        compared = "comparison" in read_json(out / "map.json")
+        for name in (*OUTPUTS, *(["comparison.csv"] if compared else []), "map.json"):
+            (out / name).unlink(missing_ok=True)
 
 
 def difference(old, new, name=""):

@@ -43,8 +43,11 @@ class Outputs:
         self.calibration = calibration_path(self.weights)
         self.log = out / "logs" / f"{name}_log.csv"
 
-    def is_finished(self, settings, *, overwrite):
-        """Tell whether this very training is done; clear or refuse the traces of another."""
+    def difference(self, settings):
+        """Return in words how the training that is there differs from the settings.
+
+        Empty where it is the same one, done or not, or where there is none.
+        """
         if self.record.exists() and self.weights.exists():
             found = read_json(self.record, "settings")["settings"]
             if not isinstance(found, dict):
@@ -56,22 +59,14 @@ class Outputs:
             ):
                 found = dict(json.loads(file["settings"].asstr()[()]))
         else:
-            return False
+            return ""
         differs = [key for key in settings if found.get(key) != settings[key]]
-        if not differs:
-            if finished := self.record.exists():
-                self.checkpoint.unlink(missing_ok=True)
-            return finished
-        if not overwrite:
-            key = differs[0]
-            raise InputError(
-                f"{self.weights.parent} has another training named {self.name!r} ({key} "
-                f"{found.get(key)}, now {settings[key]}); choose another name or folder, or "
-                "--overwrite"
-            )
+        return "".join(f"{key} {found.get(key)}, now {settings[key]}" for key in differs[:1])
+
+    def clear(self):
+        """Remove what a training left."""
         for path in (self.record, self.checkpoint, self.weights, self.calibration, self.log):
             path.unlink(missing_ok=True)
-        return False
 
 
 def read_built(path):

@@ -16,6 +16,7 @@ from glavitu.evaluation import read_prediction
 from glavitu.exploration import band_name
 from glavitu.report import title
 from glavitu.tiles import UNLABELLED
+from glavitu.units import pixel_size
 
 TRUTH, MAPPED, MISS, FALSE_ALARM = "#FFFF00", "#FF00FF", "#E69F00", "#661100"
 NO_LABEL = "#BBBBBB"
@@ -224,7 +225,7 @@ def _outline(ax, glacier, colour):
 def _pixel(tile):
     """Return the size of a tile's pixels in metres, None where it is not known."""
     if "x" in tile.coords and "spatial_ref" in tile.coords and tile.rio.crs.is_projected:
-        return abs(float(tile["x"][1] - tile["x"][0]))
+        return pixel_size([float(tile["x"][1] - tile["x"][0])], tile.rio.crs)
     return None
 
 

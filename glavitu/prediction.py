@@ -18,7 +18,8 @@ from glavitu.outputs import Outputs, read_built
 from glavitu.profiles import load_profile
 from glavitu.progress import progress, say
 from glavitu.provenance import fingerprint, provenance
-from glavitu.tiles import SURFACE, UNLABELLED, find_split, open_tiles
+from glavitu.tiles import SURFACE, UNLABELLED, check_scaling_is, find_split, open_tiles
+from glavitu.units import check_scaling
 from glavitu.weights import load_model, load_weights
 from glavitu.windows import blend, check_stride, window_starts
 
@@ -55,7 +56,13 @@ def predict_tile(model, tile, *, stride=None, batch_size=8):
     """
     size, sources = inputs_of(model)
     stride = check_stride(stride, size)
+    tile = tile.transpose("y", "x", ..., missing_dims="ignore")
     for source, bands in sources.items():
+        if source in tile and (tile[source].ndim != 3 or tile[source].dims[:2] != ("y", "x")):
+            raise InputError(
+                f"tile {tile.attrs.get('tile', '')}: {source!r} has the dimensions "
+                f"{', '.join(map(str, tile[source].dims))}; expected y, x and one of bands"
+            )
         found = tile[source].shape[2] if source in tile else 0
         if found != bands:
             raise InputError(
@@ -80,7 +87,16 @@ def predict_tile(model, tile, *, stride=None, batch_size=8):
     return as_prediction(tile, probabilities)
 
 
-def predict(architecture=None, *, profile="demo", data=None, out=".", name=None, weights=None):
+def predict(
+    architecture=None,
+    *,
+    profile="demo",
+    data=None,
+    out=".",
+    name=None,
+    weights=None,
+    stride=None,
+):
     """Predict the test split and write one NetCDF file per tile below ``predictions/NAME``.
 
     Parameters
@@ -93,6 +109,8 @@ def predict(architecture=None, *, profile="demo", data=None, out=".", name=None,
         As for `train`.
     weights : str or Path, optional
         A weight file to use instead of ``weights/NAME.weights.h5``, such as a published one.
+    stride : int, optional
+        Step between windows, in pixels, instead of the profile's.
 
     Returns
     -------
@@ -118,7 +136,7 @@ def predict(architecture=None, *, profile="demo", data=None, out=".", name=None,
         "weights": used,
         "weights_given": weights is not None,
         "data": data,
-        "stride": min(profile.stride or size // 2, size),
+        "stride": check_stride(stride or min(profile.stride or size // 2, size), size),
         "precision": profile.precision,
         "tiles": list(tiles),
     }
@@ -184,6 +202,7 @@ def load_trained(architecture, profile, tiles, paths, weights=None):
                 f"{source} does not fit {architecture}: it holds {built['architecture']}; name the "
                 "training with -n"
             )
+        _check_scaling_of(source, tiles, built["inputs"])
         return load_model(source, precision=precision), source, used
     architecture = architecture or "glavitu"
     model = build_model(
@@ -195,6 +214,15 @@ def load_trained(architecture, profile, tiles, paths, weights=None):
     )
     load_weights(model, source)
     return model, source, used
+
+
+def _check_scaling_of(weights, tiles, inputs):
+    """Refuse tiles that are scaled otherwise than those a weight file was trained on."""
+    record = weights.with_name(weights.name.removesuffix(".weights.h5") + ".json")
+    if record.exists():
+        scaling = read_json(record, "scaling")["scaling"] or {}
+        check_scaling(f"{record}: scaling", scaling, inputs)
+        check_scaling_is(scaling, tiles, inputs)
 
 
 def _predict_windows(model, arrays, windows, size):
@@ -244,7 +272,8 @@ def _describe(prediction):
         variable.attrs["long_name"] = names[name]
         variable.encoding["zlib"] = True
         if name in ("glacier", "groundtruth"):
-            variable.attrs |= {"flag_values": [0, 1], "flag_meanings": "background glacier"}
+            flags = {"flag_values": np.array([0, 1], np.uint8)}
+            variable.attrs |= flags | {"flag_meanings": "background glacier"}
     if "groundtruth" in prediction:
         prediction["groundtruth"].attrs["_FillValue"] = np.uint8(UNLABELLED)
     prediction.attrs["Conventions"] = "CF-1.11"

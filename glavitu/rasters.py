@@ -173,7 +173,7 @@ def _lacks_slope(source, raster, bands):
 def plan(source, raster, reference, bands, nodata):
     """Choose how a raster comes to the grid of the raster `reference`."""
     slope = _lacks_slope(source, raster, bands)
-    offset = _offset(raster.grid, reference.grid)
+    offset = place_in(raster.grid, reference.grid)
     if not _meet(reference.grid, raster.grid):
         raise InputError(
             f"{raster.path} does not overlap {reference.path}; give rasters of one place"
@@ -190,7 +190,7 @@ def plan(source, raster, reference, bands, nodata):
     return Layer(raster, slope, method, nodata=nodata)
 
 
-def _offset(inner, grid):
+def place_in(inner, grid):
     """Row and column of the grid where `inner` begins, None where their pixels differ."""
     corners = np.array([(0, 0), grid.shape])
     rows, columns = corners.T

@@ -89,7 +89,7 @@ class Recipe(keras.callbacks.Callback):
             )
         self.history.append(row)
         if self.state.best == epoch:
-            save_weights(self.model, self.paths.weights, **self.settings["sizes"])
+            save_weights(self.model, self.paths.weights)
         self._write_checkpoint()
         self._write_log()
         say(self._describe(row))

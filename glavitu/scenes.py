@@ -17,6 +17,7 @@ from glavitu.hdf5_writing import open_new, write_tile
 from glavitu.local_rasters import check_bands, check_north_up, check_proj, first_line
 from glavitu.profiles import UNFINISHED
 from glavitu.progress import progress
+from glavitu.rasters import Grid, place_in
 from glavitu.tile_tables import read_tile_table, sources_of
 from glavitu.tiles import SPLITS, SURFACE, UNKNOWN
 
@@ -173,7 +174,8 @@ def _read_surface(row, label):
 
 
 def _check_grid(row, column, array, label):
-    if _grid(array) != _grid(label):
+    grids = _grid(array), _grid(label)
+    if grids[0].shape != grids[1].shape or place_in(*grids) != (0, 0):
         raise InputError(
             f"{row[column]} has the grid {_describe(array)}, the groundtruth {_describe(label)}; "
             "warp them to one grid"
@@ -181,7 +183,7 @@ def _check_grid(row, column, array, label):
 
 
 def _grid(array):
-    return array.shape[:2], array.rio.crs, array.rio.transform().to_gdal()
+    return Grid(array.rio.crs, array.rio.transform(), array.shape[:2])
 
 
 def _describe(array):

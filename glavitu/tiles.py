@@ -80,6 +80,18 @@ def find_split(data, split):
     return found[0]
 
 
+def check_scaling_is(scaling, tiles, sources):
+    """Raise `InputError` where tiles were scaled otherwise, if both scalings are known."""
+    found = tiles.scaling
+    for source in sources:
+        one, other = ((known or {}).get(source) for known in (scaling, found))
+        if one and other and any(one[key] != other[key] for key in ("low", "high")):
+            raise InputError(
+                f"{tiles.path}: {source!r} is scaled from {other['low']} to {other['high']}, the "
+                f"training data from {one['low']} to {one['high']}; compile the splits together"
+            )
+
+
 class Tiles(Mapping):
     """The tiles of one HDF5 file: name -> lazy `xarray.Dataset`.
 
@@ -98,6 +110,18 @@ class Tiles(Mapping):
         self._mapped = map_arrays(file, self._variables)
         self._manager = CachingFileManager(h5py.File, file.filename, mode="r")
 
+    def close(self):
+        """Close the file; also done at the end of a ``with`` block."""
+        self._mapped = {}
+        self._manager.close()
+        self._file.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
     def __iter__(self):
         return iter(self._names)
 
@@ -106,6 +130,8 @@ class Tiles(Mapping):
 
     def __getitem__(self, name):
         """Return one tile, lazily."""
+        if name not in self._variables:
+            raise KeyError(name)
         attributes = self._attributes(name)
         attributes |= {
             "tile": name,
@@ -191,7 +217,8 @@ class Tiles(Mapping):
             padding = attributes.get(f"padding_{side}", 0)
             if not isinstance(padding, int) or not 0 <= 2 * padding <= max(0, pixels - 1):
                 raise InputError(
-                    f"{where}: padding_{side} is {padding!r}, expected less than half of {pixels}"
+                    f"{where}: padding_{side} is {padding!r}, expected a whole number less than "
+                    f"half of {pixels}"
                 )
         if not are_numbers(attributes.get("transform", [0] * 6), 6):
             raise InputError(f"{where}: transform is {attributes['transform']!r}, not 6 numbers")

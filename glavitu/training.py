@@ -1,5 +1,6 @@
 """Train a network by the recipe, leaving weights, log and a record; a killed training resumes."""
 
+import json
 from pathlib import Path
 
 import pandas as pd
@@ -16,7 +17,7 @@ from glavitu.profiles import load_profile
 from glavitu.progress import say
 from glavitu.provenance import fingerprint, provenance
 from glavitu.recipe import MONITOR, Recipe
-from glavitu.tiles import find_split, open_tiles
+from glavitu.tiles import check_scaling_is, find_split, open_tiles
 
 RECIPE = ["patch_size", "batch_size", "epochs", "steps", "learning_rate"]
 RECIPE += ["reduce_patience", "stop_patience", "precision", "seed"]
@@ -72,11 +73,19 @@ def train(
     for split in tiles.values():
         split.check(settings["inputs"], profile.patch_size)
         _check_labelled(split)
+    check_scaling_is(tiles["train"].scaling, tiles["val"], settings["inputs"])
     with locked(paths.weights):
-        if paths.is_finished(settings, overwrite=overwrite):
+        other = paths.difference(settings)
+        if other and not overwrite:
+            raise InputError(
+                f"{paths.weights.parent} has another training named {paths.name!r} ({other}); "
+                "choose another name or folder, or --overwrite"
+            )
+        if paths.record.exists() and paths.weights.exists() and not other:
+            paths.checkpoint.unlink(missing_ok=True)
             say(f"{paths.name}: trained already")
         else:
-            _train(architecture, paths, settings, profile, tiles)
+            _train(architecture, paths, settings, profile, tiles, replaces=bool(other))
         return pd.read_csv(paths.log)
 
 
@@ -89,8 +98,11 @@ def _check_labelled(tiles):
         )
 
 
-def _train(architecture, paths, settings, profile, tiles):
-    """Train as the settings say, from where it was cut off, and write the record."""
+def _train(architecture, paths, settings, profile, tiles, *, replaces):
+    """Train as the settings say, from where it was cut off, and write the record.
+
+    What another training left, if this one replaces it, goes once nothing can refuse this one.
+    """
     scaling, pixel_size = tiles["train"].scaling, tiles["train"].pixel_size
 
     keras.utils.set_random_seed(profile.seed)
@@ -105,6 +117,8 @@ def _train(architecture, paths, settings, profile, tiles):
             **profile.sizes.get(architecture, {}),
         )
         compile_model(model)
+        if replaces:
+            paths.clear()
         recipe.resume()
         if not recipe.state.stop and len(recipe.history) < profile.epochs:
             with making(*folders):  # a place that cannot be written to shows before the work
@@ -128,14 +142,15 @@ def _train(architecture, paths, settings, profile, tiles):
 
 
 def _settings(architecture, profile, tiles, files):
-    """Return all that decides the result of a training; two trainings are the same if it is."""
-    return {
+    """Return what a training is made of; two are the same if it is, on one backend and machine."""
+    settings = {
         "architecture": architecture,
         "inputs": profile.select(tiles.sources),
         "sizes": default_sizes(architecture) | profile.sizes.get(architecture, {}),
         "profile": profile.name,
         "data": {split: fingerprint(path) for split, path in files.items()},
     } | {key: getattr(profile, key) for key in RECIPE}
+    return json.loads(json.dumps(settings))  # as its record will have it
 
 
 def compile_model(model):

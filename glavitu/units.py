@@ -71,11 +71,16 @@ def _first_data(scene, source):
 
 
 def own_scaling(pixels):
-    """Return the 1st and 99th percentile of each band of `sample`."""
+    """Return the 1st and 99th percentile of each band of `sample`; refuse bands without spread."""
     scaling = {}
     for source, values in pixels.items():
         low, high = np.nanpercentile(values, (1, 99), axis=0)
-        scaling[source] = {"low": low.tolist(), "high": np.maximum(high, low + 1e-6).tolist()}
+        for band in np.flatnonzero(low == high)[:1]:
+            raise InputError(
+                f"band {band + 1} of {source!r} is {low[band]:g} nearly all over the scene, which "
+                "gives no scaling of its own; leave own_scaling out"
+            )
+        scaling[source] = {"low": low.tolist(), "high": high.tolist()}
     return scaling
 
 

@@ -17,7 +17,7 @@ from glavitu.backend import resolve
 from glavitu.errors import InputError
 from glavitu.files import replacing, reserve
 from glavitu.hdf5 import check_all, check_finite, open_file, reading
-from glavitu.models import build_model, inputs_of
+from glavitu.models import build_model, inputs_of, sizes_of
 from glavitu.outputs import read_built
 
 ROOM = 1 << 20  # bytes, for what a weight file holds beside the weights
@@ -74,7 +74,7 @@ def _opened(path):
         yield file
 
 
-def save_weights(model, path, **sizes):
+def save_weights(model, path):
     """Write weights as Keras 3 does, and beside them what `load_model` needs to build the network.
 
     Parameters
@@ -83,8 +83,11 @@ def save_weights(model, path, **sizes):
         A network made by `build_model`.
     path : str or Path
         A name that ends with ``.weights.h5``; the file is whole or absent.
-    **sizes
-        The sizes the network was built with, where they are not the published ones.
+
+    Raises
+    ------
+    InputError
+        For a network that is not of `build_model`: its sizes are not known.
     """
     inference = type(model)(model.input, model.output, name=model.name)  # without the optimizer
     patch_size, inputs = inputs_of(model)
@@ -92,7 +95,7 @@ def save_weights(model, path, **sizes):
         "architecture": model.name,
         "inputs": inputs,
         "patch_size": patch_size,
-        "sizes": sizes,
+        "sizes": sizes_of(model),
     }
     size = sum(math.prod(variable.shape) * 4 for variable in inference.variables)
     with replacing(path) as part:

@@ -131,7 +131,7 @@ def weights(tmp_path_factory):
     rng = np.random.default_rng(0)
     for variable in model.trainable_variables:  # as good as trained: answers differ from 0.5
         variable.assign(variable + rng.normal(0, 0.05, variable.shape))
-    save_weights(model, path, **TINY_SIZES["glavitu"])
+    save_weights(model, path)
     write_json(path.with_name("net.json"), {"scaling": SCENE_SCALING})
     return path
 

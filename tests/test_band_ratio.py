@@ -69,3 +69,12 @@ def test_bands_in_an_unknown_order_are_refused(tiny_data):
     assert not band_ratio.applies(tiles)
     with pytest.raises(InputError, match="no optical bands whose order is known"):
         band_ratio.fit(tiles)
+
+
+def test_there_is_none_where_a_tile_lacks_the_optical_bands(folder):
+    path = folder / "test.hdf5"
+    assert band_ratio.applies(open_tiles(path))
+    with h5py.File(path, "r+") as file:
+        file["B-0/dem"] = file["B-0/optical"][..., :2]
+        del file["B-0/optical"]
+    assert not band_ratio.applies(open_tiles(path))

@@ -147,7 +147,7 @@ def test_a_fit_changes_the_weights_and_the_file_brings_them_back(architecture, t
     assert np.isfinite(history["loss"]).all() and "output_iou_1" in history
     changed = [not np.array_equal(a, b) for a, b in zip(before, model.get_weights(), strict=True)]
     assert np.mean(changed) > 0.8
-    save_weights(model, tmp_path / "a.weights.h5", **TINY[architecture])
+    save_weights(model, tmp_path / "a.weights.h5")
     other = load_model(tmp_path / "a.weights.h5")
     answers = [keras.ops.convert_to_numpy(x(batch)["output"]) for x in (model, other)]
     assert np.array_equal(*answers)
@@ -155,7 +155,7 @@ def test_a_fit_changes_the_weights_and_the_file_brings_them_back(architecture, t
 
 @each_baseline
 def test_weights_of_other_sizes_are_refused_by_layer(architecture, tmp_path):
-    save_weights(tiny(architecture), tmp_path / "a.weights.h5", **TINY[architecture])
+    save_weights(tiny(architecture), tmp_path / "a.weights.h5")
     with pytest.raises(InputError, match="does not fit.*layer decoder_(conv|linear)") as error:
         load_weights(tiny(architecture, decoder_filters=5), tmp_path / "a.weights.h5")
     assert "\n" not in str(error.value)

@@ -146,7 +146,7 @@ def trained(tiny_data, tiny_profile, tmp_path):
     sizes = TINY_SIZES["resunet"]
     model = build_model("resunet", inputs={"optical": 3, "dem": 2}, patch_size=16, **sizes)
     (tmp_path / "weights").mkdir()
-    save_weights(model, tmp_path / "weights" / "mine.weights.h5", **sizes)
+    save_weights(model, tmp_path / "weights" / "mine.weights.h5")
     return {"profile": tiny_profile, "data": tiny_data, "out": tmp_path}
 
 

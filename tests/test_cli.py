@@ -136,7 +136,6 @@ def test_wrong_input_gives_one_line_and_status_2(run, tiny_data, tile_table, pro
         (("train", "--data", tiny_data, "--out", "x"), "smaller than the patch of 128"),
         (("train", "--data", tiny_data, "--profile", "none"), "no profile 'none'"),
         (("predict", "--data", tiny_data, *common), "no weights at"),
-        (("predict", "--stride", 17, *common), "stride is 17, expected 0 to the patch_size of 16"),
         (("evaluate", "--out", tmp_path / "out"), "no predictions"),
         (("compile", tmp_path / "none.csv", tmp_path / "out"), "no table at"),
         (("demo-data", tmp_path / "demo", "--regions", "XX"), "no demo region 'XX'"),

@@ -61,6 +61,14 @@ def test_runs_of_a_method_are_averaged_and_their_spread_is_given():
     assert np.isnan(rows.loc["setr", "std over seeds"])
 
 
+def test_false_alarms_where_there_is_no_glacier_spread_no_seeds():
+    runs = [table([0.8, 0.8], ["A", "A"], name=name) for name in ("glavitu", "glavitu-seed1")]
+    empty = [run.assign(region="B", tp=0, fn=0, fp=[0, 0]) for run in runs]
+    empty[1] = empty[1].assign(fp=5)
+    rows = comparison.mean_iou(pd.concat([*runs, *empty]))
+    assert rows["std over seeds"].tolist() == [0]
+
+
 def test_there_is_no_interval_where_a_region_has_one_tile():
     row = comparison.mean_iou(table([0.2, 0.4, 0.6], ["A", "A", "B"])).iloc[0]
     assert row["mean IoU"] == pytest.approx((0.3 + 0.6) / 2) and np.isnan(row["low"])

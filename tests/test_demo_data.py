@@ -25,6 +25,11 @@ def contents(folder):
     }
 
 
+def test_regions_are_a_list(tmp_path):
+    with pytest.raises(InputError, match="regions is 'ALP', expected a list"):
+        make_demo_data(tmp_path / "demo", regions="ALP")
+
+
 def test_unseen_regions_only_test_and_others_are_in_each_split(demo):
     assert "NZ" in UNSEEN
     splits = pd.read_csv(demo / "tiles.csv").value_counts(["region", "split"]).to_dict()

@@ -73,6 +73,11 @@ def test_mean_and_deviation_are_over_regions_and_pooled_over_pixels():
     assert summarise(counts) == {"mean": 0.375, "std": 0.125, "pooled": 0.375}
 
 
+def test_tiles_without_a_region_are_pooled_as_one():
+    counts = pd.DataFrame({"region": [None, None], "tp": [1, 2], "tn": 0, "fp": [1, 0], "fn": 0})
+    assert pool(counts)["IoU"].tolist() == [0.75]
+
+
 def test_counts_do_not_overflow():
     counts = pd.DataFrame({"region": "A", "tp": [10**10] * 3, "tn": 0, "fp": 0, "fn": 10**10})
     assert pool(counts).iloc[0]["tp"] == 3 * 10**10

@@ -157,6 +157,12 @@ def test_what_belongs_into_the_table_is_refused_beside_it(weights, table, tmp_pa
     assert not (tmp_path / "out").exists()
 
 
+def test_dates_and_references_are_the_tables(weights, table, tmp_path):
+    for option in ({"date": "2020"}, {"reference": "r.gpkg"}):
+        with pytest.raises(InputError, match=f"{next(iter(option))} of scenes is in their table"):
+            map_scenes(weights, table, tmp_path / "out", **option)
+
+
 def test_a_calibration_of_other_weights_is_said_once(weights, table, tmp_path):
     path = calibration_path(weights)
     path.write_text('{"temperature": 2.0, "weights": "0123"}')

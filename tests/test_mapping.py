@@ -85,7 +85,8 @@ def test_a_map_cut_off_goes_on_and_ends_the_same(weights, scene, tmp_path, monke
         file.write(b"half a row")
     asked.clear()
     monkeypatch.setattr(mapping, "predict_strip", lambda *a: asked.append(a) or original(*a))
-    mapping.map_scene(weights, paths, tmp_path / "cut")
+    # also with settings that change no probability
+    mapping.map_scene(weights, paths, tmp_path / "cut", min_area=1, date="2020", batch_size=7)
     assert 0 < len(asked) <= 8 - stop + 2  # of 8 rows of windows, up to two again for the overlap
     for name in MAPS:
         a, b = (read(tmp_path / folder / name) for folder in ("whole", "cut"))
@@ -172,7 +173,7 @@ def test_dropout_differs_from_batch_to_batch_of_a_row(weights, tmp_path):
 def test_dropout_of_a_network_without_any_is_refused(scene, tmp_path):
     sizes = TINY_SIZES["glavitu"] | {"dropout": 0}
     model = build_model("glavitu", inputs=INPUTS, patch_size=16, **sizes)
-    save_weights(model, tmp_path / "dry.weights.h5", **sizes)
+    save_weights(model, tmp_path / "dry.weights.h5")
     write_json(tmp_path / "dry.json", {"scaling": SCALING})
     arguments = (tmp_path / "dry.weights.h5", scene[0], tmp_path / "out")
     mapping.map_scene(*arguments)
@@ -259,6 +260,25 @@ def test_a_reference_elsewhere_is_refused_before_the_work(weights, scene, tmp_pa
     with pytest.raises(InputError, match="no glacier in the scene"):
         mapping.map_scene(weights, paths, tmp_path / "out", reference=tmp_path / "far.gpkg")
     assert not (tmp_path / "out").exists()
+    mapping.map_scene(weights, paths, tmp_path / "out")
+    options = {"reference": tmp_path / "far.gpkg", "stride": 4, "overwrite": True}
+    with pytest.raises(InputError, match="no glacier in the scene"):
+        mapping.map_scene(weights, paths, tmp_path / "out", **options)
+    assert {path.name for path in (tmp_path / "out").iterdir()} >= {*MAPS, "map.json"}
+
+
+@pytest.mark.parametrize(
+    "numbers, message",
+    [
+        ({"batch_size": 0}, "batch_size is 0, expected a number of at least 1"),
+        ({"dropout_samples": -1}, "dropout_samples is -1"),
+        ({"min_area": float("nan")}, "min_area is nan"),
+        ({"smooth": float("inf")}, "smooth is inf"),
+    ],
+)
+def test_numbers_that_cannot_be_are_refused(weights, scene, tmp_path, numbers, message):
+    with pytest.raises(InputError, match=message):
+        mapping.map_scene(weights, scene[0], tmp_path / "out", **numbers)
 
 
 def test_values_unlike_the_training_data_are_remarked(weights, scene, tmp_path):

@@ -17,7 +17,7 @@ def test_bfloat16_gives_nearly_the_same_probabilities_in_float32(architecture, t
     inputs = {"optical": 3, "dem": 2}
     keras.utils.set_random_seed(0)
     exact = build_model(architecture, inputs=inputs, patch_size=32, **sizes)
-    save_weights(exact, path, **sizes)
+    save_weights(exact, path)
     fast = load_model(path, precision="bfloat16")
     rng = np.random.default_rng(0)
     batch = {s: rng.random((2, 32, 32, bands), dtype=np.float32) for s, bands in inputs.items()}
@@ -74,7 +74,7 @@ def test_the_precision_of_other_networks_stays_what_it_was():
 def test_models_are_built_and_loaded_in_the_faster_precision(monkeypatch, tmp_path):
     sizes, path = TINY_SIZES["resunet"], tmp_path / "a.weights.h5"
     build = partial(build_model, "resunet", inputs={"dem": 1}, patch_size=16, **sizes)
-    save_weights(build(), path, **sizes)
+    save_weights(build(), path)
     units = resolve.__globals__["_UNITS"]
     for fast, expected in ((True, "bfloat16"), (False, "float32")):
         monkeypatch.setitem(units, keras.backend.backend(), lambda fast=fast: fast)
@@ -88,6 +88,6 @@ def test_an_unknown_precision_is_not_the_files_fault(tmp_path):
         build_model("resunet", precision="half")
     sizes = TINY_SIZES["resunet"]
     model = build_model("resunet", inputs={"dem": 1}, patch_size=16, **sizes)
-    save_weights(model, tmp_path / "a.weights.h5", **sizes)
+    save_weights(model, tmp_path / "a.weights.h5")
     with pytest.raises(InputError, match=told):
         load_model(tmp_path / "a.weights.h5", precision="half")

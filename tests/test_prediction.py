@@ -52,7 +52,7 @@ def save_untrained(path, inputs):
     """Write the weights of a small ResU-Net as `train` leaves them."""
     model = build_model("resunet", inputs=inputs, patch_size=16, **TINY_SIZES["resunet"])
     path.parent.mkdir()
-    save_weights(model, path, **TINY_SIZES["resunet"])
+    save_weights(model, path)
 
 
 def test_window_weights_are_a_gaussian_of_the_distance_to_the_centre():
@@ -115,7 +115,8 @@ def test_prediction_has_probability_class_and_label_without_padding():
     assert result["groundtruth"].values[3:].min() == 1
     assert np.array_equal(result["surface"], tile["surface"][inner])
     assert result["probability"].attrs == {"long_name": "probability of the class glacier"}
-    assert result["glacier"].attrs["flag_values"] == [0, 1]
+    flags = result["glacier"].attrs["flag_values"]
+    assert flags.tolist() == [0, 1] and flags.dtype == result["glacier"].dtype
 
 
 def test_a_tile_that_says_nothing_of_padding_and_label_is_predicted_whole():
@@ -123,6 +124,35 @@ def test_a_tile_that_says_nothing_of_padding_and_label_is_predicted_whole():
     result = predict_tile(identity(), tile)
     assert dict(result.sizes) == {"y": 20, "x": 18}
     assert set(result.data_vars) == {"probability", "glacier"}
+
+
+def test_dimensions_in_another_order_are_those_of_the_tile_and_others_are_refused():
+    values = np.random.default_rng(0).random((20, 20, 1), dtype=np.float32)
+    tile = xr.Dataset({"p": (("y", "x", "band"), values)})
+    expected = predict_tile(identity(), tile)["probability"]
+    for order in (("x", "y", "band"), ("band", "y", "x")):
+        found = predict_tile(identity(), tile.transpose(*order))["probability"]
+        assert found.dims == ("y", "x") and np.array_equal(found, expected)
+    with pytest.raises(InputError, match="'p' has the dimensions y, x; expected y, x and one of"):
+        predict_tile(identity(), tile.isel(band=0))
+
+
+def test_tiles_scaled_otherwise_than_the_trainings_are_refused(tiny_data, tiny_profile, tmp_path):
+    def rescale(split, high):
+        with h5py.File(tiny_data / f"{split}.hdf5", "r+") as file:
+            file.attrs["scaling"] = json.dumps({"dem": {"low": [0, 0], "high": [high, 9]}})
+
+    options = {"profile": tiny_profile, "data": tiny_data, "out": tmp_path}
+    rescale("train", 9)
+    rescale("val", 8)
+    with pytest.raises(InputError, match=r"val.hdf5: 'dem' is scaled from \[0, 0\] to \[8, 9\]"):
+        train("resunet", **options)
+    rescale("val", 9)
+    train("resunet", **options)
+    assert len(predict("resunet", **options)) == 2  # of a test split that does not say
+    rescale("test", 8)
+    with pytest.raises(InputError, match="test.hdf5: 'dem' is scaled .* compile the splits"):
+        predict("resunet", **options)
 
 
 def test_windows_are_half_a_window_apart_by_default():

@@ -167,6 +167,13 @@ def test_rasters_on_different_grids_are_named(tile_table, tmp_path, shape, trans
         compile_tiles(tile_table, tmp_path / "out")
 
 
+def test_rasters_whose_corners_differ_by_rounding_are_on_one_grid(tile_table, tmp_path):
+    values = np.arange(400, dtype=np.int16).reshape(1, 20, 20)
+    transform = (30 + 1e-9, 0, 500_000 + 1e-6, 0, -30, 5_000_000)
+    write_geotiff(tile_table.parent / "dem_0.tif", values, transform=transform)
+    assert set(compile_tiles(tile_table, tmp_path / "out")) == {"train", "val", "test"}
+
+
 @pytest.mark.parametrize(
     "transform", [(30, 5, 0, 5, -30, 0), (30, 0, 0, 0, 30, 0), (-30, 0, 0, 0, -30, 0)]
 )

@@ -176,9 +176,12 @@ def test_a_tile_says_how_much_of_it_is_padding(tmp_path, rng):
 @pytest.mark.parametrize(
     ("attributes", "message"),
     [
-        ({"padding_height": 5}, "padding_height is 5, expected less than half of 9"),
-        ({"padding_height": -1}, "padding_height is -1, expected less than half of 9"),
-        ({"padding_width": 4}, "padding_width is 4, expected less than half of 8"),
+        ({"padding_height": 5}, "padding_height is 5, expected a whole number less than half of 9"),
+        (
+            {"padding_height": -1},
+            "padding_height is -1, expected a whole number less than half of 9",
+        ),
+        ({"padding_width": 4}, "padding_width is 4, expected a whole number less than half of 8"),
         ({"padding_width": 1.5}, "padding_width is 1.5"),
         ({"transform": [30.0, 0, 5e5, 0, -30]}, r"transform is .*, not 6 numbers"),
     ],
@@ -203,6 +206,15 @@ def test_a_file_says_what_it_holds_and_how_it_was_scaled(tmp_path, rng):
     assert scaled("unknown.hdf5", None).scaling is None
     with pytest.raises(InputError, match="scaling of dem: low is .*, expected 2 numbers"):
         assert scaled("narrow.hdf5", {"dem": {"low": [0], "high": [9]}}).scaling
+
+
+def test_tiles_are_a_mapping_and_can_be_closed(tmp_path, rng):
+    path = write(tmp_path / "a.hdf5", {"A-1": (make_tile_arrays(rng, 8, 8), {})})
+    with open_tiles(path) as tiles:
+        assert "A-1" in tiles and "X" not in tiles and tiles.get("X") is None
+        assert tiles["A-1"]["dem"].values.shape == (8, 8, 2)
+    with h5py.File(path, "r+") as file:  # which an open one would not allow
+        file.attrs["x"] = 1
 
 
 def test_tiles_of_no_pixels_or_with_values_that_are_not_finite_are_named(tmp_path, rng):

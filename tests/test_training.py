@@ -157,6 +157,17 @@ def test_a_result_of_other_settings_is_kept_unless_overwritten(tiny_data, tiny_p
     assert read_json(tmp_path / "weights" / "resunet.json")["settings"]["seed"] == 1
 
 
+def test_a_training_that_cannot_be_replaces_none(tiny_data, tiny_profile, tmp_path):
+    options = {"data": tiny_data, "out": tmp_path, "overwrite": True}
+    log = train("resunet", profile=tiny_profile, **options)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("resunet*") if path.is_file()}
+    profile = tiny_profile.with_changes(seed=1, devices=1000)
+    with pytest.raises(InputError, match="devices is 1000"):
+        train("resunet", profile=profile, **options)
+    assert len(before) >= 3 and all(path.read_bytes() == old for path, old in before.items())
+    pd.testing.assert_frame_equal(log, train("resunet", profile=tiny_profile, **options))
+
+
 def test_a_loss_that_is_not_a_number_stops_with_advice(
     tiny_data, tiny_profile, tmp_path, monkeypatch
 ):

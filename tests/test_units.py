@@ -35,10 +35,12 @@ def test_a_scene_whose_bands_never_have_data_together_is_refused():
 
 
 def test_own_scaling_is_the_percentiles_of_the_sample_and_never_empty():
-    pixels = {"dem": np.stack([np.arange(101.0), np.full(101, 5.0)], -1)}
+    pixels = {"dem": np.arange(101.0)[:, None]}
     # of 0, 1, ..., 100 the 1st percentile is 1 and the 99th is 99
-    scaling = units.own_scaling(pixels)["dem"]
-    assert scaling["low"] == [1, 5] and scaling["high"] == pytest.approx([99, 5 + 1e-6])
+    assert units.own_scaling(pixels) == {"dem": {"low": [1], "high": [99]}}
+    flat = np.append(np.full(1000, 5.0), 7)
+    with pytest.raises(InputError, match="band 2 of 'dem' is 5 nearly all over the scene"):
+        units.own_scaling({"dem": np.stack([np.arange(1001.0), flat], -1)})
 
 
 @pytest.mark.parametrize(("share", "remarks"), [(0.049, 1), (0.05, 0), (1, 0), (0, 1)])

@@ -1,4 +1,5 @@
 import h5py
+import keras
 import numpy as np
 import pytest
 from conftest import TINY_SIZES
@@ -101,17 +102,24 @@ def test_weights_that_do_not_fit_are_refused_by_layer_and_change_nothing(
 @pytest.mark.parametrize("architecture", NETWORKS)
 def test_a_weight_file_of_ours_says_which_network_it_is_for(architecture, tmp_path):
     model = randomise(tiny(architecture))
-    save_weights(model, tmp_path / "a.weights.h5", **TINY_SIZES[architecture])
+    save_weights(model, tmp_path / "a.weights.h5")
     other = load_model(tmp_path / "a.weights.h5")
     assert other.name == architecture and list(other.input) == list(INPUTS)
     assert same_weights(model, other)
 
 
 def test_sources_of_equal_shape_in_another_order_are_refused(tmp_path):
-    save_weights(tiny("resunet"), tmp_path / "a.weights.h5", **TINY_SIZES["resunet"])
+    save_weights(tiny("resunet"), tmp_path / "a.weights.h5")
     swapped = tiny("resunet", inputs={"optical": 3, "sar": 2, "dem": 2})
     with pytest.raises(InputError, match="written for the sources optical, dem, sar, in this ord"):
         load_weights(swapped, tmp_path / "a.weights.h5")
+
+
+def test_weights_of_a_network_of_unknown_sizes_are_not_written(tmp_path):
+    model = keras.models.clone_model(tiny("resunet"))
+    with pytest.raises(InputError, match="resunet is no network of build_model"):
+        save_weights(model, tmp_path / "a.weights.h5")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path):

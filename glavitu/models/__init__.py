@@ -3,6 +3,7 @@
 import inspect
 import re
 from collections.abc import Mapping
+from weakref import WeakKeyDictionary
 
 from glavitu.backend import in_precision, keras, resolve
 from glavitu.errors import InputError
@@ -15,6 +16,7 @@ from glavitu.models.transunet import transunet
 NETWORKS = {"setr": setr, "resunet": resunet, "transunet": transunet, "glavitu": glavitu}
 BASELINES = {"deeplabv3plus": deeplabv3plus, "segformer": segformer}
 LARGEST = 1 << 13  # of the sizes, bands and patches that networks are built with
+_SIZES = WeakKeyDictionary()  # of each network that was built
 PUBLISHED_INPUTS = {"optical": 6, "dem": 2, "sar": 2}
 
 
@@ -66,13 +68,22 @@ def build_model(
         for source, bands in inputs.items()
     }
     with in_precision(precision):
-        return keras.Model(tensors, builder(tensors, **sizes), name=architecture)
+        model = keras.Model(tensors, builder(tensors, **sizes), name=architecture)
+    _SIZES[model] = default_sizes(architecture) | sizes
+    return model
 
 
 def inputs_of(model):
     """Return the side of a network's patches in pixels, and source -> bands."""
     shapes = {source: tensor.shape for source, tensor in model.input.items()}
     return next(iter(shapes.values()))[1], {source: shape[3] for source, shape in shapes.items()}
+
+
+def sizes_of(model):
+    """Return the sizes that `build_model` made a network with, as of `default_sizes`."""
+    if model not in _SIZES:
+        raise InputError(f"{model.name} is no network of build_model: its sizes are not known")
+    return _SIZES[model]
 
 
 def default_sizes(architecture):
@@ -102,7 +113,7 @@ def _check(architecture, inputs, patch_size, overrides):
             raise InputError(f"{source!r}: {bands!r}, expected 1 band or more, up to {LARGEST}")
     sizes = published | overrides
     for name, size in overrides.items():
-        _check_size(architecture, name, size)
+        _check_size(architecture, name, size, published[name])
     heads, embed_dim = sizes.get("heads", 1), sizes.get("embed_dim", 1)
     if embed_dim % heads:
         raise InputError(
@@ -120,13 +131,15 @@ def _check(architecture, inputs, patch_size, overrides):
         )
 
 
-def _check_size(architecture, name, size):
+def _check_size(architecture, name, size, published):
     """Refuse numbers that no network has: what they lead to is a crash, or all memory."""
     if name == "dropout":
         if isinstance(size, bool) or not isinstance(size, int | float) or not 0 <= size < 1:
             raise InputError(f"{architecture}: dropout is {size!r}, expected 0 or more, below 1")
         return
     most = {"steps": 8, "blocks": 256}.get(name, LARGEST)
-    for number in size if isinstance(size, list | tuple) else [size]:
-        if isinstance(number, bool) or not isinstance(number, int) or not 1 <= number <= most:
-            raise InputError(f"{architecture}: {name} is {size!r}, expected 1 to {most}")
+    least = 2 if name == "classes" else 1
+    several = isinstance(published, list) and isinstance(size, list | tuple)
+    for number in size if several else [size]:
+        if isinstance(number, bool) or not isinstance(number, int) or not least <= number <= most:
+            raise InputError(f"{architecture}: {name} is {size!r}, expected {least} to {most}")

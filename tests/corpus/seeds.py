@@ -100,7 +100,7 @@ def training(folder):
 
     tile_files(folder)
     model = build_model("resunet", inputs=BANDS, patch_size=16, **SIZES)
-    save_weights(model, folder / "weights" / "mine.weights.h5", **SIZES)
+    save_weights(model, folder / "weights" / "mine.weights.h5")
     scaling = {s: {"low": [0.0] * n, "high": [1000.0] * n} for s, n in BANDS.items()}
     write_json(folder / "weights" / "mine.json", {"scaling": scaling})
 
