@@ -46,10 +46,10 @@ def band_name(source, band, bands):
     Examples
     --------
     >>> band_name("optical", 4, 6), band_name("optical", 4, 4), band_name("dem", 2, 2)
-    ('optical NIR', 'optical 4', 'dem slope')
+    ('optical NIR', 'optical band 4', 'dem slope')
     """
     known = BANDS.get(source, ()) if source != "sar" else ()  # which differ from set to set
-    return f"{source} {known[band - 1] if len(known) == bands else band}"
+    return f"{source} {known[band - 1] if len(known) == bands else f'band {band}'}"
 
 
 def band_histograms(tiles, sources=None, *, bins=40):
