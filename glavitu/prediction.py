@@ -18,7 +18,7 @@ from glavitu.outputs import Outputs, read_built
 from glavitu.profiles import load_profile
 from glavitu.progress import progress, say
 from glavitu.provenance import fingerprint, provenance
-from glavitu.tiles import SURFACE, UNLABELLED, check_scaling_is, find_split, open_tiles
+from glavitu.tiles import SURFACE, UNLABELLED, check_same_scaling, find_split, open_tiles
 from glavitu.units import check_scaling
 from glavitu.weights import load_model, load_weights
 from glavitu.windows import blend, check_stride, window_starts
@@ -222,7 +222,7 @@ def _check_scaling_of(weights, tiles, inputs):
     if record.exists():
         scaling = read_json(record, "scaling")["scaling"] or {}
         check_scaling(f"{record}: scaling", scaling, inputs)
-        check_scaling_is(scaling, tiles, inputs)
+        check_same_scaling(tiles, scaling, inputs)
 
 
 def _predict_windows(model, arrays, windows, size):

@@ -80,7 +80,7 @@ def find_split(data, split):
     return found[0]
 
 
-def check_scaling_is(scaling, tiles, sources):
+def check_same_scaling(tiles, scaling, sources):
     """Raise `InputError` where tiles were scaled otherwise, if both scalings are known."""
     found = tiles.scaling
     for source in sources:

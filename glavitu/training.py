@@ -17,7 +17,7 @@ from glavitu.profiles import load_profile
 from glavitu.progress import say
 from glavitu.provenance import fingerprint, provenance
 from glavitu.recipe import MONITOR, Recipe
-from glavitu.tiles import check_scaling_is, find_split, open_tiles
+from glavitu.tiles import check_same_scaling, find_split, open_tiles
 
 RECIPE = ["patch_size", "batch_size", "epochs", "steps", "learning_rate"]
 RECIPE += ["reduce_patience", "stop_patience", "precision", "seed"]
@@ -73,7 +73,7 @@ def train(
     for split in tiles.values():
         split.check(settings["inputs"], profile.patch_size)
         _check_labelled(split)
-    check_scaling_is(tiles["train"].scaling, tiles["val"], settings["inputs"])
+    check_same_scaling(tiles["val"], tiles["train"].scaling, settings["inputs"])
     with locked(paths.weights):
         other = paths.difference(settings)
         if other and not overwrite:
