@@ -128,6 +128,11 @@ def map_scene(
         For weights without a record, rasters or settings that do not fit, or a folder with another
         map: the message names the first setting that differs.
     """
+    if not isinstance(weights, str | Path):
+        raise InputError(
+            f"weights are a {type(weights).__name__}, expected the path of a training's weight "
+            "file: the record beside it says how rasters are to be scaled"
+        )
     weights, out = Path(weights).absolute(), Path(out).absolute()
     built, trained = read_trained(weights)
     least = {"batch_size": (batch_size, 1), "dropout_samples": (dropout_samples, 0)}

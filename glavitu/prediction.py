@@ -35,7 +35,8 @@ def predict_tile(model, tile, *, stride=None, batch_size=8):
     model : keras.Model
         A network made by `build_model`.
     tile : xarray.Dataset
-        A tile of `open_tiles`: one variable (y, x, band) per input of the network.
+        A tile of `open_tiles`: one variable (y, x, band) per input of the network. Of a part
+        of a tile, as of ``isel``, set `padding_height` and `padding_width` to what is left.
     stride : int, optional
         Step between windows, in pixels, at most a window; by default half of one, as published.
     batch_size : int

@@ -316,6 +316,11 @@ def test_a_scheduler_that_is_not_there_is_named(weights, scene, tmp_path, monkey
     assert not (tmp_path / "out").exists()
 
 
+def test_a_network_instead_of_its_weights_is_refused(scene, tmp_path):
+    with pytest.raises(InputError, match="weights are a dict, expected the path of a training's"):
+        mapping.map_scene({}, scene[0], tmp_path / "out")
+
+
 def test_weights_without_a_record_are_refused(weights, scene, tmp_path):
     lone = shutil.copy(weights, tmp_path / "lone.weights.h5")
     with pytest.raises(InputError, match=r"lacks lone\.json; map needs"):
