@@ -203,8 +203,9 @@ def load_trained(architecture, profile, tiles, paths, weights=None):
                 f"{source} does not fit {architecture}: it holds {built['architecture']}; name the "
                 "training with -n"
             )
+        model = load_model(source, precision=precision)
         _check_scaling_of(source, tiles, built["inputs"])
-        return load_model(source, precision=precision), source, used
+        return model, source, used
     architecture = architecture or "glavitu"
     model = build_model(
         architecture,
