@@ -7,10 +7,11 @@ import pandas as pd
 from glavitu.calibration import read_calibration
 from glavitu.errors import InputError
 from glavitu.files import replacing
-from glavitu.mapping import connected, map_scene
+from glavitu.mapping import map_scene
 from glavitu.mapping_settings import check_picture, read_trained
 from glavitu.options import counted
 from glavitu.progress import say
+from glavitu.streaming import connected
 from glavitu.tables import inside, read_table
 from glavitu.units import in_units
 from glavitu.windows import check_stride

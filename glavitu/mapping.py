@@ -1,18 +1,10 @@
-"""Map a scene of any size: rasters in; maps, outlines and how they were made out.
-
-A scene is predicted by rows of windows. Each row gives sums of weighted probabilities over its
-strip; adding the strips in order, on one machine or many, gives the same sums whoever made them.
-What is final is appended to one file, so that memory is bounded and a mapping that was cut off goes
-on from there.
-"""
+"""Map a scene of any size: rasters in; maps, outlines and how they were made out."""
 
 import json
 import time
-from contextlib import contextmanager
 from pathlib import Path
 
 import geopandas as gpd
-import numpy as np
 import rasterio
 from rasterio.transform import array_bounds
 from shapely import box
@@ -22,7 +14,7 @@ from glavitu.agreement import compare_outlines, read_outlines
 from glavitu.backend import resolve
 from glavitu.calibration import read_calibration
 from glavitu.errors import InputError
-from glavitu.files import locked, naming, read_json, write_json
+from glavitu.files import locked, write_json
 from glavitu.grids import open_scene
 from glavitu.mapping_outputs import compare, draw, write_maps
 from glavitu.mapping_settings import (
@@ -34,12 +26,12 @@ from glavitu.mapping_settings import (
     finished,
     read_trained,
 )
-from glavitu.progress import progress, say
+from glavitu.progress import say
 from glavitu.provenance import fingerprint, provenance
-from glavitu.strips import Job, check_dropout, opened, predict_strip, scene_starts
+from glavitu.streaming import connected, predict_scene, remove_parts
+from glavitu.strips import Job, check_dropout, opened
 from glavitu.windows import check_stride
 
-AFTERWARDS = ("temperature", "picture", "outlines")  # what changes no probability
 CACHE = 128 << 20  # bytes of GDAL's; its own choice is a share of the machine's memory
 
 
@@ -177,7 +169,7 @@ def map_scene(
         with locked(out / "map.json"):
             record = finished(out, recipe, overwrite)
             if record:
-                _tidy(out)
+                remove_parts(out)
             if record and given in (None, record.get("reference")):
                 say(f"{out.name}: mapped already")
                 return record
@@ -206,12 +198,6 @@ def map_scene(
     return record
 
 
-def _tidy(out):
-    """Remove what a map that was cut off goes on from."""
-    for end in ("f32", "json"):
-        (out / f".part-probability.{end}").unlink(missing_ok=True)
-
-
 def _check_place(scene, reference):
     """Refuse a reference that cannot be compared with the scene, before the work."""
     frame = box(*array_bounds(*scene.shape, scene.transform))
@@ -226,82 +212,12 @@ def _make(job, scene, out, record, reference, scheduler):
     clear(out)
     started = time.perf_counter()
     with connected(scheduler) as client:
-        raw = _predict(job, scene, out, record["recipe"], client)
+        raw = predict_scene(job, scene, out, record["recipe"], client)
     record["prediction_seconds"] = round(time.perf_counter() - started, 1)
     record |= write_maps(raw, scene, out, record)
     record["remarks"] += units.mostly_empty(record["share_with_data"])
     draw(scene, out, reference, record["recipe"]["picture"])
     record["provenance"] = provenance()
     write_json(out / "map.json", record)
-    _tidy(out)
+    remove_parts(out)
     return record
-
-
-def _predict(job, scene, out, recipe, client):
-    """Write the blended probabilities as raw float32 (y, x), NaN without data; return the path."""
-    raw = out / ".part-probability.f32"
-    settings = raw.with_suffix(".json")
-    out.mkdir(parents=True, exist_ok=True)
-    decisive = {key: value for key, value in recipe.items() if key not in AFTERWARDS}
-    if not recipe["dropout_samples"]:  # which are drawn for each batch
-        del decisive["batch_size"]
-    if not (settings.exists() and read_json(settings) == decisive):
-        raw.unlink(missing_ok=True)
-        write_json(settings, decisive)
-    height, width = scene.shape
-    starts = scene_starts(height, job.size, job.stride)
-    with naming(raw), open(raw, "ab") as file:
-        done = file.tell() // (4 * width)
-        file.truncate(done * 4 * width)
-        # Also those windows before the first missing row that reach over it.
-        rows = [row for row in starts if row + job.size > done < height]
-        total = np.zeros((2, job.size, width), np.float32)  # weighted probabilities and weights
-        bar = progress(
-            _strips(job, rows, client),
-            description="map",
-            total=len(starts),
-            initial=len(starts) - len(rows),
-        )
-        for row, (sums, valid) in zip(rows, bar, strict=True):
-            total += sums
-            following = next((start for start in starts if start > row), height)
-            first, end = max(row, done) - row, min(following, height) - row
-            if first < end:
-                final = total[:, first:end]
-                with np.errstate(invalid="ignore"):
-                    probability = np.where(valid[first:end], final[0] / final[1], np.nan)
-                file.write(probability.astype(np.float32).tobytes())
-                file.flush()
-            total = np.roll(total, -(following - row), axis=1)
-            total[:, job.size - (following - row) :] = 0
-    return raw
-
-
-@contextmanager
-def connected(scheduler):
-    """Yield a dask client for an address; None and a client are yielded as they are."""
-    if not isinstance(scheduler, str):
-        yield scheduler
-        return
-    try:
-        from distributed import Client
-    except ImportError:
-        raise InputError("a scheduler needs dask.distributed: pip install distributed") from None
-    try:
-        client = Client(scheduler, timeout="8s")
-    except (OSError, ValueError) as error:
-        raise InputError(f"no dask scheduler at {scheduler}: {error}") from None
-    with client:
-        yield client
-
-
-def _strips(job, rows, client):
-    """Yield the strips of rows of windows in order, made here or by dask workers."""
-    if client is None:
-        yield from (predict_strip(job, row) for row in rows)
-        return
-    waiting, ahead = [], 2 + 2 * sum(client.nthreads().values())
-    for i in range(len(rows)):
-        while len(waiting) < ahead and i + len(waiting) < len(rows):
-            waiting.append(client.submit(predict_strip, job, rows[i + len(waiting)], pure=False))
-        yield waiting.pop(0).result()

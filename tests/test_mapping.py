@@ -16,7 +16,7 @@ from conftest import SCENE_INPUTS as INPUTS
 from conftest import SCENE_SCALING as SCALING
 from conftest import TINY_SIZES, make_scene
 
-from glavitu import InputError, build_model, load_model, mapping, save_weights, strips
+from glavitu import InputError, build_model, load_model, mapping, save_weights, streaming, strips
 from glavitu.__main__ import cli
 from glavitu.files import write_json
 from glavitu.hdf5 import check_all
@@ -69,7 +69,7 @@ def test_narrow_chunks_of_a_strip_give_the_same_map(weights, scene, tmp_path, mo
 def test_a_map_cut_off_goes_on_and_ends_the_same(weights, scene, tmp_path, monkeypatch, stop):
     paths, _ = scene
     mapping.map_scene(weights, paths, tmp_path / "whole")
-    original, asked = mapping.predict_strip, []
+    original, asked = streaming.predict_strip, []
 
     def interrupted(job, row):
         asked.append(row)
@@ -77,14 +77,14 @@ def test_a_map_cut_off_goes_on_and_ends_the_same(weights, scene, tmp_path, monke
             raise KeyboardInterrupt
         return original(job, row)
 
-    monkeypatch.setattr(mapping, "predict_strip", interrupted)
+    monkeypatch.setattr(streaming, "predict_strip", interrupted)
     with pytest.raises(KeyboardInterrupt):
         mapping.map_scene(weights, paths, tmp_path / "cut")
     assert not list((tmp_path / "cut").glob("*.tif"))
     with open(tmp_path / "cut" / ".part-probability.f32", "ab") as file:
         file.write(b"half a row")
     asked.clear()
-    monkeypatch.setattr(mapping, "predict_strip", lambda *a: asked.append(a) or original(*a))
+    monkeypatch.setattr(streaming, "predict_strip", lambda *a: asked.append(a) or original(*a))
     # also with settings that change no probability
     mapping.map_scene(weights, paths, tmp_path / "cut", min_area=1, date="2020", batch_size=7)
     assert 0 < len(asked) <= 8 - stop + 2  # of 8 rows of windows, up to two again for the overlap
@@ -183,13 +183,13 @@ def test_dropout_of_a_network_without_any_is_refused(scene, tmp_path):
 
 
 def test_gdal_may_keep_128_mb_while_a_scene_is_mapped(weights, scene, tmp_path, monkeypatch):
-    found, original = [], mapping.predict_strip
+    found, original = [], streaming.predict_strip
 
     def strip(*arguments):
         found.append(rasterio.env.get_gdal_config("GDAL_CACHEMAX"))
         return original(*arguments)
 
-    monkeypatch.setattr(mapping, "predict_strip", strip)
+    monkeypatch.setattr(streaming, "predict_strip", strip)
     mapping.map_scene(weights, scene[0], tmp_path / "out")
     assert set(found) == {128 * 1024 * 1024}
 

@@ -7,7 +7,7 @@ import shapely
 from click.testing import CliRunner
 from conftest import make_scene
 
-from glavitu import InputError, map_scene, mapping
+from glavitu import InputError, map_scene, mapping, streaming
 from glavitu.__main__ import cli
 from glavitu.files import read_json, write_json
 from glavitu.mapping_settings import check_date
@@ -35,7 +35,7 @@ def test_a_finished_map_is_compared_without_predicting_again(
     expected = map_scene(weights, paths, tmp_path / "at_once", reference=inventory)
     map_scene(weights, paths, out)
     before = files(out)
-    monkeypatch.setattr(mapping, "predict_strip", None)
+    monkeypatch.setattr(streaming, "predict_strip", None)
     found = map_scene(weights, paths, out, reference=inventory)
     assert found["comparison"] == expected["comparison"]
     assert read_json(out / "map.json")["comparison"] == pytest.approx(expected["comparison"])

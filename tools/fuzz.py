@@ -88,7 +88,7 @@ def read_weights(path):
 
 
 def read_record(path):
-    from glavitu.mapping import read_trained
+    from glavitu.mapping_settings import read_trained
 
     read_trained(path.with_name("mine.weights.h5"))
 

@@ -1,0 +1,93 @@
+"""Predict a scene by rows of windows, here or by dask workers, in little memory.
+
+Each row gives sums of weighted probabilities over its strip; adding the strips in order, on one
+machine or many, gives the same sums whoever made them. What is final is appended to one file, so
+that memory is bounded and a mapping that was cut off goes on from there.
+"""
+
+from contextlib import contextmanager
+
+import numpy as np
+
+from glavitu.errors import InputError
+from glavitu.files import naming, read_json, write_json
+from glavitu.progress import progress
+from glavitu.strips import predict_strip, scene_starts
+
+AFTERWARDS = ("temperature", "picture", "outlines")  # of a recipe; they change no probability
+
+
+def remove_parts(out):
+    """Remove what a map that was cut off goes on from."""
+    for end in ("f32", "json"):
+        (out / f".part-probability.{end}").unlink(missing_ok=True)
+
+
+def predict_scene(job, scene, out, recipe, client):
+    """Write the blended probabilities as raw float32 (y, x), NaN without data; return the path."""
+    raw = out / ".part-probability.f32"
+    settings = raw.with_suffix(".json")
+    out.mkdir(parents=True, exist_ok=True)
+    decisive = {key: value for key, value in recipe.items() if key not in AFTERWARDS}
+    if not recipe["dropout_samples"]:  # which are drawn for each batch
+        del decisive["batch_size"]
+    if not (settings.exists() and read_json(settings) == decisive):
+        raw.unlink(missing_ok=True)
+        write_json(settings, decisive)
+    height, width = scene.shape
+    starts = scene_starts(height, job.size, job.stride)
+    with naming(raw), open(raw, "ab") as file:
+        done = file.tell() // (4 * width)
+        file.truncate(done * 4 * width)
+        # Also those windows before the first missing row that reach over it.
+        rows = [row for row in starts if row + job.size > done < height]
+        total = np.zeros((2, job.size, width), np.float32)  # weighted probabilities and weights
+        bar = progress(
+            _strips(job, rows, client),
+            description="map",
+            total=len(starts),
+            initial=len(starts) - len(rows),
+        )
+        for row, (sums, valid) in zip(rows, bar, strict=True):
+            total += sums
+            following = next((start for start in starts if start > row), height)
+            first, end = max(row, done) - row, min(following, height) - row
+            if first < end:
+                final = total[:, first:end]
+                with np.errstate(invalid="ignore"):
+                    probability = np.where(valid[first:end], final[0] / final[1], np.nan)
+                file.write(probability.astype(np.float32).tobytes())
+                file.flush()
+            total = np.roll(total, -(following - row), axis=1)
+            total[:, job.size - (following - row) :] = 0
+    return raw
+
+
+@contextmanager
+def connected(scheduler):
+    """Yield a dask client for an address; None and a client are yielded as they are."""
+    if not isinstance(scheduler, str):
+        yield scheduler
+        return
+    try:
+        from distributed import Client
+    except ImportError:
+        raise InputError("a scheduler needs dask.distributed: pip install distributed") from None
+    try:
+        client = Client(scheduler, timeout="8s")
+    except (OSError, ValueError) as error:
+        raise InputError(f"no dask scheduler at {scheduler}: {error}") from None
+    with client:
+        yield client
+
+
+def _strips(job, rows, client):
+    """Yield the strips of rows of windows in order, made here or by dask workers."""
+    if client is None:
+        yield from (predict_strip(job, row) for row in rows)
+        return
+    waiting, ahead = [], 2 + 2 * sum(client.nthreads().values())
+    for i in range(len(rows)):
+        while len(waiting) < ahead and i + len(waiting) < len(rows):
+            waiting.append(client.submit(predict_strip, job, rows[i + len(waiting)], pure=False))
+        yield waiting.pop(0).result()
