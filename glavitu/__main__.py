@@ -30,7 +30,11 @@ def cli(ctx):
 @shared("model", "name", "data", "profile", "out", "seed", "precision")
 @click.option("--devices", type=click.IntRange(1), help="GPUs that share each batch.")
 @click.option("--sources", help="Comma-separated, such as optical,dem; the profile's by default.")
-@click.option("--overwrite", is_flag=True, help="Replace a result made with other settings.")
+@click.option(
+    "--overwrite",
+    is_flag=True,
+    help="Replace a result made with other settings; it goes as the training begins.",
+)
 def train(architecture, name, profile, data, sources, devices, precision, **options):
     """Train a network; goes on where a training was cut off."""
     architecture = "glavitu" if architecture is None else architecture
@@ -90,6 +94,8 @@ def calibrate(name, profile, data, precision, **options):
         f"temperature {found['temperature']:.3f}; expected calibration error "
         f"{found['ece_before']:.4f} before, {found['ece_after']:.4f} after"
     )
+    if found["ece_after"] > found["ece_before"]:
+        click.echo("By that measure it makes confidence worse; remove the file to map without it.")
 
 
 @cli.command("map")

@@ -22,7 +22,7 @@ def score(predictions):
 
     Parameters
     ----------
-    predictions : iterable of xarray.Dataset
+    predictions : xarray.Dataset or iterable of them
         Results of `predict_tile` with ``groundtruth``; unlabelled pixels (255) do not count.
 
     Returns
@@ -36,6 +36,8 @@ def score(predictions):
     InputError
         For a prediction without ``groundtruth``, or no prediction at all.
     """
+    if isinstance(predictions, xr.Dataset):
+        predictions = [predictions]
     counts = [_count(prediction) for prediction in predictions]
     if not counts:
         raise InputError("there are no predictions to score")

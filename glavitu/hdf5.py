@@ -148,6 +148,8 @@ def check_finite(values, where, advice="give them a value and no label"):
 
 def check_label(label, where):
     """Raise `InputError` unless a label (y, x, class) is one-hot of two classes."""
+    if label.ndim != 3:
+        raise InputError(f"{where}: groundtruth has {label.ndim} dimensions, expected y, x, class")
     if label.shape[-1] != 2:
         raise InputError(
             f"{where}: groundtruth has {label.shape[-1]} class(es), expected 2: background, glacier"

@@ -6,7 +6,7 @@ import pandas as pd
 
 from glavitu.calibration import read_calibration
 from glavitu.errors import InputError
-from glavitu.files import replacing
+from glavitu.files import read_json, replacing
 from glavitu.mapping import map_scene
 from glavitu.mapping_settings import check_picture, read_trained
 from glavitu.options import counted
@@ -18,6 +18,7 @@ from glavitu.windows import check_stride
 
 FIXED_COLUMNS = ("name", "date", "reference")
 SUMMARY = "scenes.csv"
+FIGURES = ("outlines", "area_km2")  # of a map, beside those of its comparison
 
 
 def map_scenes(weights, csv, out, *, scheduler=None, **options):
@@ -69,7 +70,7 @@ def map_scenes(weights, csv, out, *, scheduler=None, **options):
             try:
                 row |= _map(weights, csv, scene, inputs, out, options | {"scheduler": client})
             except InputError as error:
-                row["error"] = str(error)
+                row |= _kept(out / scene["name"]) | {"error": str(error)}
             rows.append(row)
             _report(row)
             summary = _write(rows, out)
@@ -103,15 +104,24 @@ def _map(weights, csv, scene, inputs, out, options):
     paths = {source: inside(csv, scene[source]) for source in inputs if scene[source]}
     reference = inside(csv, scene["reference"]) if scene["reference"] else None
     options |= {"date": scene["date"], "reference": reference}
-    found = map_scene(weights, paths, out / scene["name"], **options)
+    return _figures(map_scene(weights, paths, out / scene["name"], **options))
+
+
+def _kept(folder):
+    """Return the part of the summary of a map that stays where it could not be made anew."""
+    record = folder / "map.json"
+    return _figures(read_json(record, *FIGURES, "remarks")) if record.exists() else {}
+
+
+def _figures(found):
     remarks = {"remarks": " ".join(found["remarks"])}
-    keys = ("outlines", "area_km2")
-    return {key: found[key] for key in keys} | found.get("comparison", {}) | remarks
+    return {key: found[key] for key in FIGURES} | found.get("comparison", {}) | remarks
 
 
 def _report(row):
     if row["error"]:
-        say(f"{row['name']}: not mapped: {row['error']}")
+        kept = "; the map that is there stays" * ("outlines" in row)
+        say(f"{row['name']}: not mapped: {row['error']}{kept}")
         return
     iou = f", IoU {row['iou']:.3f} with the reference" if "iou" in row else ""
     outlines = counted(row["outlines"], "outline")

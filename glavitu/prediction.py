@@ -107,7 +107,7 @@ def predict(
     profile : str, Path or Profile
         For the stride, and for sizes and sources where `weights` come without a record.
     data, out, name
-        As for `train`.
+        As for `train`; without a name, that of `weights` is its architecture.
     weights : str or Path, optional
         A weight file to use instead of ``weights/NAME.weights.h5``, such as a published one.
     stride : int, optional
@@ -124,7 +124,8 @@ def predict(
         For data or weights that are not there, cannot be read or do not fit each other.
     """
     profile = load_profile(profile)
-    name = name or architecture or "glavitu"
+    built = read_built(weights) if weights and not architecture else None
+    name = name or architecture or (built or {}).get("architecture") or "glavitu"
     tiles = open_tiles(find_split(data or profile.data, "test"))
     data = fingerprint(tiles.path)
     model, _, used = load_trained(architecture, profile, tiles, Outputs(out, name), weights)
@@ -142,9 +143,12 @@ def predict(
         "tiles": list(tiles),
     }
     with locked(folder):
+        before = (folder / "predictions.json").exists()
         if is_predicted(folder, recipe):
             say(f"{name}: predicted already")
         else:
+            if before:
+                say(f"{name}: predicted anew, as weights, data or settings are others")
             _predict_all(model, tiles, folder, recipe, profile.batch_size)
     return [folder / f"{tile}.nc" for tile in tiles]
 

@@ -13,6 +13,7 @@ from glavitu.files import read_text
 
 ARCHITECTURES = ("setr", "resunet", "transunet", "glavitu")
 SCENE_OPTIONS = ("reference", "grid", "nodata", "factors", "own_scaling", "date", "picture")
+SCENE_OPTIONS += ("min_area", "smooth")
 BASELINES = ("deeplabv3plus", "segformer")
 PRECISIONS = ("auto", "float32", "bfloat16")
 # The whole numbers of a profile -> least and most.
@@ -82,8 +83,9 @@ class Profile:
         Epochs without a better validation IoU before the learning rate drops, before it stops.
     scene : dict
         Source -> raster of the scene to map, from the project's folder, and if wanted
-        ``reference``, ``grid``, ``nodata``, ``factors``, ``own_scaling``, ``date`` and ``picture``
-        as of `map_scene`; empty means a demo scene, for studies of demo data.
+        ``reference``, ``grid``, ``nodata``, ``factors``, ``own_scaling``, ``date``, ``picture``,
+        ``min_area`` and ``smooth`` as of `map_scene`; empty means a demo scene, for studies of demo
+        data.
     stride : int
         Step between prediction windows, in pixels; 0 means half a patch, as published.
     precision : str
@@ -130,7 +132,8 @@ class Profile:
         self._check("data", self.data, lambda v: True, str, "a folder")
         for name in ("demo_data", "sizes", "ablation"):
             self._check(name, getattr(self, name), lambda v: True, dict, "a dict")
-        self._check("scene", self.scene, _fits_scene, dict, "a dict of paths and settings")
+        fits = f"rasters by source, and {', '.join(SCENE_OPTIONS)} as of map_scene"
+        self._check("scene", self.scene, _fits_scene, dict, fits)
         names = "a list of names, each once"
         for name in ("architectures", "sources"):
             self._check(name, getattr(self, name), lambda v: _texts(v, once=True), list, names)
@@ -262,7 +265,7 @@ def _texts(values, *, once=False):
 def _fits_scene(scene):
     """Tell whether a scene's entries are of the right kinds: paths, but for some settings."""
     kinds = {"nodata": dict, "factors": dict, "own_scaling": bool, "date": (str, int, date)}
-    kinds["picture"] = dict
+    kinds |= {"picture": dict, "min_area": (int, float), "smooth": (int, float)}
     return all(isinstance(v, kinds.get(key, str)) and v != "" for key, v in scene.items())
 
 

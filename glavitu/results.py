@@ -209,17 +209,15 @@ def _read_counts(path, columns):
 def best_training(profile, out, sources):
     """Return the name of the training with the best validation IoU among those of `sources`."""
     scores = {}
-    for run in profile.runs():
-        path = Path(out) / f"weights/{run.name}.json"
-        if not path.exists():
-            continue
+    records = (Path(out) / f"weights/{run.name}.json" for run in profile.runs())
+    if not (there := [path for path in records if path.exists()]):
+        raise InputError(f"no training of the profile {profile.name} in {out}; train one first")
+    for path in there:
         record = read_json(path, "settings", "best_validation_iou")
         if set(record["settings"]["inputs"]) <= set(sources):
-            scores[run.name] = record["best_validation_iou"]
+            scores[path.stem] = record["best_validation_iou"]
     if not scores:
-        raise InputError(
-            f"no network trained in {out} works on {', '.join(sources)} alone; train one first"
-        )
+        raise InputError(f"no network trained in {out} works on {', '.join(sources)} alone")
     return max(scores, key=scores.get)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from glavitu.errors import InputError
 from glavitu.files import naming, read_json, write_json
-from glavitu.progress import progress
+from glavitu.progress import progress, say
 from glavitu.strips import predict_strip, scene_starts
 
 AFTERWARDS = ("temperature", "picture", "outlines")  # of a recipe; they change no probability
@@ -32,7 +32,9 @@ def predict_scene(job, scene, out, recipe, client):
     if not recipe["dropout_samples"]:  # which are drawn for each batch
         del decisive["batch_size"]
     if not (settings.exists() and read_json(settings) == decisive):
-        raw.unlink(missing_ok=True)
+        if raw.exists():
+            say(f"{out.name}: begun anew, as the map that was cut off had other settings")
+            raw.unlink()
         write_json(settings, decisive)
     height, width = scene.shape
     starts = scene_starts(height, job.size, job.stride)

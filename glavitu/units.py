@@ -5,6 +5,7 @@ import numpy as np
 from glavitu.errors import InputError
 
 FAR = 0.2  # share of pixels beyond the training data's range, widened by half, that is remarked
+FLAT = 0.01  # of the training data's range; a scene whose values spread less is remarked
 UNLIKE = 1.5  # times the training data's pixel size, or as much below, that is remarked
 SCARCE = 0.05  # share of pixels with data below which it is remarked
 
@@ -94,8 +95,15 @@ def unlike_training(pixels, scaling):
             outside = ((scaled < -0.5) | (scaled > 1.5)).sum(0) / np.isfinite(scaled).sum(0)
         remarks += [
             f"{source} band {band + 1}: {outside[band]:.0%} of the pixels are far from the "
-            f"training data's {low[band]:.4g} to {high[band]:.4g}; other units, or other ground?"
+            f"training data's {low[band]:.4g} to {high[band]:.4g} (in this raster's units); other "
+            "units, or other ground?"
             for band in np.flatnonzero(outside > FAR)
+        ]
+        spread = np.diff(np.nanpercentile(scaled, (1, 99), axis=0), axis=0)[0]
+        remarks += [
+            f"{source} band {band + 1} hardly varies: by {spread[band]:.2%} of the training data's "
+            f"{low[band]:.4g} to {high[band]:.4g} (in this raster's units); other units?"
+            for band in np.flatnonzero((outside <= FAR) & (spread < FLAT))
         ]
     return remarks
 

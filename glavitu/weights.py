@@ -75,7 +75,9 @@ def _opened(path):
 
 
 def save_weights(model, path):
-    """Write weights as Keras 3 does, and beside them what `load_model` needs to build the network.
+    """Write weights as Keras 3 does, and in the same file what `load_model` needs to build it all.
+
+    `map_scene` also needs the record that `train` writes beside them.
 
     Parameters
     ----------
@@ -87,8 +89,10 @@ def save_weights(model, path):
     Raises
     ------
     InputError
-        For a network that is not of `build_model`: its sizes are not known.
+        For another name, or a network that is not of `build_model`: its sizes are not known.
     """
+    if not Path(path).name.endswith(".weights.h5"):
+        raise InputError(f"{path} is no name for weights; it must end with .weights.h5")
     inference = type(model)(model.input, model.output, name=model.name)  # without the optimizer
     patch_size, inputs = inputs_of(model)
     built = {

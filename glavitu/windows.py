@@ -51,6 +51,8 @@ def blend(predict, shape, size, stride, batch_size):
     numpy.ndarray
         Probabilities (y, x, classes), float32.
     """
+    if batch_size < 1:
+        raise InputError(f"batch_size is {batch_size}, expected 1 or more")
     rows, columns = (window_starts(length, size, stride) for length in shape)
     windows = [(row, column) for row in rows for column in columns]
     weights = window_weights(size)[..., None]

@@ -88,6 +88,11 @@ def test_predictions_without_label_are_refused():
         score([prediction([[1]], [[1]]).drop_vars("groundtruth")])
 
 
+def test_a_single_prediction_can_be_scored():
+    one = prediction([[1, 0]], [[1, 1]])
+    assert score(one).equals(score([one]))
+
+
 def test_no_predictions_have_no_score():
     with pytest.raises(InputError, match="no predictions to score"):
         score([])

@@ -157,6 +157,14 @@ def test_what_belongs_into_the_table_is_refused_beside_it(weights, table, tmp_pa
     assert not (tmp_path / "out").exists()
 
 
+def test_figures_of_maps_that_stay_are_kept_where_others_are_refused(weights, table, tmp_path):
+    before = map_scenes(weights, table, tmp_path / "out", min_area=0)
+    after = map_scenes(weights, table, tmp_path / "out", min_area=1)
+    assert after["error"].str.contains("has a map with|no raster").all()
+    columns = ["name", "outlines", "area_km2"]
+    pd.testing.assert_frame_equal(after[columns], before[columns])
+
+
 def test_dates_and_references_are_the_tables(weights, table, tmp_path):
     for option in ({"date": "2020"}, {"reference": "r.gpkg"}):
         with pytest.raises(InputError, match=f"{next(iter(option))} of scenes is in their table"):

@@ -137,6 +137,27 @@ def test_dimensions_in_another_order_are_those_of_the_tile_and_others_are_refuse
         predict_tile(identity(), tile.isel(band=0))
 
 
+def test_labels_of_codes_and_batches_of_nothing_are_refused():
+    tile = tile_of(np.zeros((20, 20), np.float32))
+    with pytest.raises(InputError, match="batch_size is 0, expected 1 or more"):
+        predict_tile(identity(), tile, batch_size=0)
+    tile["groundtruth"] = (("y", "x"), np.zeros((20, 20), np.uint8))
+    with pytest.raises(InputError, match="groundtruth has 2 dimensions, expected y, x, class"):
+        predict_tile(identity(), tile)
+
+
+def test_predictions_by_given_weights_have_the_name_of_their_network(
+    tiny_data, tiny_profile, tmp_path, capsys
+):
+    options = {"profile": tiny_profile, "data": tiny_data, "out": tmp_path}
+    train("resunet", name="mine", **options)
+    weights = tmp_path / "weights" / "mine.weights.h5"
+    assert {path.parent.name for path in predict(weights=weights, **options)} == {"resunet"}
+    assert "predicted anew" not in capsys.readouterr().out
+    predict(weights=weights, stride=5, **options)
+    assert "resunet: predicted anew, as weights, data or settings" in capsys.readouterr().out
+
+
 def test_tiles_scaled_otherwise_than_the_trainings_are_refused(tiny_data, tiny_profile, tmp_path):
     def rescale(split, high):
         with h5py.File(tiny_data / f"{split}.hdf5", "r+") as file:

@@ -313,10 +313,12 @@ def test_the_best_training_is_one_of_the_sources_there_are(tiny_profile, tmp_pat
         write_json(tmp_path / "weights" / f"{name}.json", record)
     assert results.best_training(profile, tmp_path, ["optical", "dem", "sar"]) == "glavitu"
     assert results.best_training(profile, tmp_path, ["optical"]) == "glavitu-optical"
-    with pytest.raises(InputError, match="no network trained in .* works on dem alone; train"):
+    with pytest.raises(InputError, match="no network trained in .* works on dem alone"):
         results.best_training(profile, tmp_path, ["dem"])
     (tmp_path / "weights" / "glavitu.json").unlink()  # as where a study is not done yet
     assert results.best_training(profile, tmp_path, ["optical", "dem"]) == "setr"
+    with pytest.raises(InputError, match="no training of the profile tiny in .*none; train one"):
+        results.best_training(profile, tmp_path / "none", ["dem"])
 
 
 def test_folders_are_the_projects_in_the_folder_of_the_notebooks(tiny_profile, monkeypatch):

@@ -43,6 +43,12 @@ def test_own_scaling_is_the_percentiles_of_the_sample_and_never_empty():
         units.own_scaling({"dem": np.stack([np.arange(1001.0), flat], -1)})
 
 
+def test_values_that_hardly_vary_are_remarked():
+    pixels = {"optical": np.stack([np.linspace(0.1, 0.9, 50), np.linspace(0.1, 0.9, 50) / 1e4], -1)}
+    (remark,) = units.unlike_training(pixels, {"optical": {"low": [0, 0], "high": [1, 1]}})
+    assert remark.startswith("optical band 2 hardly varies: by 0.01% of the training data's 0 to 1")
+
+
 @pytest.mark.parametrize(("share", "remarks"), [(0.049, 1), (0.05, 0), (1, 0), (0, 1)])
 def test_a_scene_with_hardly_any_data_is_remarked(share, remarks):
     assert len(units.mostly_empty(share)) == remarks

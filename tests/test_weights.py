@@ -122,6 +122,11 @@ def test_weights_of_a_network_of_unknown_sizes_are_not_written(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_weights_are_written_under_names_of_weights_alone(tmp_path):
+    with pytest.raises(InputError, match="a.h5 is no name for weights; it must end with .weights"):
+        save_weights(tiny("resunet"), tmp_path / "a.h5")
+
+
 def test_a_file_that_is_not_there_is_named(tmp_path):
     with pytest.raises(InputError, match=r"no weights at .*none\.weights\.h5"):
         load_model(tmp_path / "none.weights.h5")
