@@ -108,9 +108,13 @@ def _map(weights, csv, scene, inputs, out, options):
 
 
 def _kept(folder):
-    """Return the part of the summary of a map that stays where it could not be made anew."""
-    record = folder / "map.json"
-    return _figures(read_json(record, *FIGURES, "remarks")) if record.exists() else {}
+    """Return the summary of a map that stays as it could not be made anew, if it can be read."""
+    try:
+        found = _figures(read_json(folder / "map.json", *FIGURES, "remarks"))
+    except (OSError, InputError, TypeError):
+        return {}
+    numbers = all(isinstance(value, int | float) for key, value in found.items() if key in FIGURES)
+    return found if numbers else {}
 
 
 def _figures(found):

@@ -163,6 +163,10 @@ def test_figures_of_maps_that_stay_are_kept_where_others_are_refused(weights, ta
     assert after["error"].str.contains("has a map with|no raster").all()
     columns = ["name", "outlines", "area_km2"]
     pd.testing.assert_frame_equal(after[columns], before[columns])
+    for broken in ("{}", "[", '{"recipe": {}, "outlines": "x", "area_km2": 1, "remarks": 5}'):
+        (tmp_path / "out" / "a" / "map.json").write_text(broken)
+        summary = map_scenes(weights, table, tmp_path / "out", min_area=1)
+        assert summary["error"].ne("").all() and summary["outlines"].isna().tolist()[:2] == [1, 1]
 
 
 def test_dates_and_references_are_the_tables(weights, table, tmp_path):
