@@ -16,7 +16,7 @@ from unittest.mock import patch
 
 from tqdm import tqdm
 
-SECONDS = 10  # of a processor that an answer may take; others may use the machine, too
+SECONDS = 20  # of a processor that an answer may take; starting to train takes half of them
 MEMORY = 4 << 30  # bytes of address space that an answer may add; TensorFlow takes some of it
 
 
