@@ -25,8 +25,8 @@ def main():
                 print(f"{door}: {case.name}: {verdict}", flush=True)
     head = (
         f"# {count} broken inputs, {count - failed} of them answered as wanted\n\n"
-        f"One line, status 2, within {SECONDS} s, in little memory, nothing left behind or changed. "
-        "Written by `python -m tests.corpus`.\n"
+        f"One line, status 2, within {SECONDS} s, in little memory, nothing left behind or "
+        "changed. Written by `python -m tests.corpus`.\n"
     )
     TABLE.write_text(head + "\n".join(lines) + "\n", encoding="utf-8")
     print(f"{count} cases, {failed} wrong: {TABLE}")
