@@ -113,8 +113,7 @@ def _kept(folder):
         found = _figures(read_json(folder / "map.json", *FIGURES, "remarks"))
     except (OSError, InputError, TypeError):
         return {}
-    numbers = all(isinstance(value, int | float) for key, value in found.items() if key in FIGURES)
-    return found if numbers else {}
+    return found if all(isinstance(found[key], int | float) for key in FIGURES) else {}
 
 
 def _figures(found):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from glavitu.errors import InputError
 from glavitu.files import read_json
-from glavitu.outputs import read_built
+from glavitu.outputs import read_built, record_path
 from glavitu.units import are_numbers, check_scaling
 
 OUTPUTS = ("glacier.tif", "probability.tif", "confidence.tif", "outlines.gpkg", "quicklook.png")
@@ -17,7 +17,7 @@ def read_trained(weights):
     if not weights.exists():
         raise InputError(f"no weights at {weights}; train a network first")
     built = read_built(weights)
-    record = weights.with_name(weights.name.removesuffix(".weights.h5") + ".json")
+    record = record_path(weights)
     if weights.with_name(f"{record.stem}.checkpoint.h5").exists():
         raise InputError(f"{weights} is of a training that has not ended; run train again")
     if built is None or not record.exists():

@@ -30,6 +30,11 @@ def calibration_path(weights):
     return weights.with_name(f"{stem}.calibration.json")
 
 
+def record_path(weights):
+    """Return where the record of a training lies: beside its weight file."""
+    return weights.with_name(weights.name.removesuffix(".weights.h5") + ".json")
+
+
 class Outputs:
     """The files of one training below a folder."""
 
@@ -38,7 +43,7 @@ class Outputs:
         out = Path(out)
         self.name = name
         self.weights = out / "weights" / f"{name}.weights.h5"
-        self.record = out / "weights" / f"{name}.json"
+        self.record = record_path(self.weights)
         self.checkpoint = out / "weights" / f"{name}.checkpoint.h5"
         self.calibration = calibration_path(self.weights)
         self.log = out / "logs" / f"{name}_log.csv"

@@ -14,7 +14,7 @@ from glavitu.folding import folded
 from glavitu.hdf5 import check_finite, check_label
 from glavitu.hdf5_writing import write_netcdf
 from glavitu.models import build_model, inputs_of
-from glavitu.outputs import Outputs, read_built
+from glavitu.outputs import Outputs, read_built, record_path
 from glavitu.profiles import load_profile
 from glavitu.progress import progress, say
 from glavitu.provenance import fingerprint, provenance
@@ -224,7 +224,7 @@ def load_trained(architecture, profile, tiles, paths, weights=None):
 
 def _check_scaling_of(weights, tiles, inputs):
     """Refuse tiles that are scaled otherwise than those a weight file was trained on."""
-    record = weights.with_name(weights.name.removesuffix(".weights.h5") + ".json")
+    record = record_path(weights)
     if record.exists():
         scaling = read_json(record, "scaling")["scaling"] or {}
         check_scaling(f"{record}: scaling", scaling, inputs)

@@ -12,8 +12,17 @@ from glavitu.errors import InputError
 from glavitu.files import read_text
 
 ARCHITECTURES = ("setr", "resunet", "transunet", "glavitu")
-SCENE_OPTIONS = ("reference", "grid", "nodata", "factors", "own_scaling", "date", "picture")
-SCENE_OPTIONS += ("min_area", "smooth")
+SCENE_OPTIONS = {  # of a profile's scene, beside its rasters -> what they are
+    "reference": str,
+    "grid": str,
+    "nodata": dict,
+    "factors": dict,
+    "own_scaling": bool,
+    "date": (str, int, date),
+    "picture": dict,
+    "min_area": (int, float),
+    "smooth": (int, float),
+}
 BASELINES = ("deeplabv3plus", "segformer")
 PRECISIONS = ("auto", "float32", "bfloat16")
 # The whole numbers of a profile -> least and most.
@@ -264,9 +273,7 @@ def _texts(values, *, once=False):
 
 def _fits_scene(scene):
     """Tell whether a scene's entries are of the right kinds: paths, but for some settings."""
-    kinds = {"nodata": dict, "factors": dict, "own_scaling": bool, "date": (str, int, date)}
-    kinds |= {"picture": dict, "min_area": (int, float), "smooth": (int, float)}
-    return all(isinstance(v, kinds.get(key, str)) and v != "" for key, v in scene.items())
+    return all(isinstance(v, SCENE_OPTIONS.get(key, str)) and v != "" for key, v in scene.items())
 
 
 def _find(profile):

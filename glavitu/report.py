@@ -43,10 +43,10 @@ def verdict(tables, profile, reference="glavitu"):
             f"{title(row['method'])}: {abs(row['difference']):.3f} {side} {title(reference)}"
             + (f"{_interval(row)}, {sure} what the choice of tiles does" if _interval(row) else "")
         )
-    if _interval(best) and networks["std over seeds"].isna().all():
-        lines.append("One seed: what another seed would change is in no interval.")
     if not _interval(best):
         lines.append("No intervals: a region has a single test tile.")
+    elif networks["std over seeds"].isna().all():
+        lines.append("One seed: what another seed would change is in no interval.")
     regions = tables["regions"]
     if empty := sorted(set(regions.loc[regions["tp"] + regions["fn"] == 0, "region"])):
         lines.append(f"No glacier in the labels of {', '.join(empty)}: not in any mean.")

@@ -50,10 +50,9 @@ def run_study(profile="demo", *, data=None, out=None, seed=None, overwrite=False
     StudyError
         When a notebook fails.
     """
-    name, own_data = str(profile), data is not None
+    name = str(profile)
     profile = load_profile(profile).with_changes(seed=seed)
-    data, out = (folder.absolute() for folder in default_folders(profile, data, out))
-    ensure_data(profile, data, make=not own_data)
+    data, out = ready_folders(profile, data, out)
     with locked(out / "study"):
         try:
             _run(name, profile, data, out, overwrite)
@@ -121,6 +120,13 @@ def default_folders(profile, data, out):
     In the folder of the notebooks, relative ones are below the project's.
     """
     return _base() / (data or profile.data), _base() / (out or Path("runs", profile.name))
+
+
+def ready_folders(profile, data, out):
+    """Return `default_folders`, absolute; demo data are made where no folder of data is named."""
+    make = not data
+    data, out = (folder.absolute() for folder in default_folders(profile, data, out))
+    return ensure_data(profile, data, make=make), out
 
 
 def _base():
