@@ -2,10 +2,10 @@
 
     python -m benchmarks precision [SEEDS]
 
-Trains each network of the profile `demo` with some seeds (default 3) in float32 and in bfloat16,
-and tests it on the demo data's test split. Trainings below `runs/benchmarks/precision` that are
-finished are not repeated: the table says at which commits each network was trained. Takes an hour
-on two cores. Writes `runs/benchmarks/precision.json` and `precision.md`.
+Trains each network as the profile `extended` says with some seeds (default 3) in float32 and in
+bfloat16, and tests it on the demo data's test split. Trainings below `runs/benchmarks/precision` that are
+finished are not repeated: the table says at which commits each network was trained. Takes one to
+three hours on two cores. Writes `runs/benchmarks/precision.json` and `precision.md`.
 """
 
 from pathlib import Path
@@ -25,7 +25,7 @@ def test(architecture, precision, seed, out):
     from glavitu.profiles import load_profile
     from glavitu.training import train
 
-    profile = load_profile("demo").with_changes(precision=precision, seed=seed)
+    profile = load_profile("extended").with_changes(precision=precision, seed=seed)
     name = f"{architecture}-{precision}-{seed}"
     train(architecture, profile=profile, out=out, name=name)
     predict(name=name, profile=profile, out=out)
@@ -48,7 +48,7 @@ def main(seeds):
     from glavitu.profiles import ARCHITECTURES, load_profile
     from glavitu.study import ensure_data
 
-    profile = load_profile("demo")
+    profile = load_profile("extended")
     ensure_data(profile, Path(profile.data))
     rows = [
         test(architecture, precision, seed, OUT / "precision")

@@ -13,7 +13,7 @@ import numpy as np
 from glavitu.errors import InputError
 from glavitu.files import locked, read_json, write_json
 from glavitu.hdf5_writing import write_netcdf
-from glavitu.prediction import as_prediction, is_predicted
+from glavitu.prediction_datasets import as_prediction, is_predicted
 from glavitu.progress import progress
 from glavitu.provenance import fingerprint, provenance
 from glavitu.tiles import find_split, open_tiles

@@ -1,24 +1,24 @@
 """Predict tiles of any size from overlapping windows, blended as published."""
 
-import shutil
 import time
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-import xarray as xr
 
 from glavitu.backend import resolve
 from glavitu.errors import InputError
 from glavitu.files import locked, read_json, write_json
 from glavitu.folding import folded
-from glavitu.hdf5 import check_finite, check_label
+from glavitu.hdf5 import check_finite
 from glavitu.hdf5_writing import write_netcdf
 from glavitu.models import build_model, inputs_of
 from glavitu.outputs import Outputs, read_built, record_path
+from glavitu.prediction_datasets import as_prediction, is_predicted
 from glavitu.profiles import load_profile
 from glavitu.progress import progress, say
 from glavitu.provenance import fingerprint, provenance
-from glavitu.tiles import SURFACE, UNLABELLED, check_same_scaling, find_split, open_tiles
+from glavitu.tiles import check_same_scaling, find_split, open_tiles
 from glavitu.units import check_scaling
 from glavitu.weights import load_model, load_weights
 from glavitu.windows import blend, check_stride, window_starts
@@ -153,20 +153,6 @@ def predict(
     return [folder / f"{tile}.nc" for tile in tiles]
 
 
-def is_predicted(folder, recipe):
-    """Tell whether these very predictions are there; else clear the folder of those there are."""
-    record = folder / "predictions.json"
-    whole = record.exists() and all((folder / f"{tile}.nc").exists() for tile in recipe["tiles"])
-    if whole and read_json(record, "recipe")["recipe"] == recipe:
-        return True
-    record.unlink(missing_ok=True)
-    for stale in (*folder.glob("[!.]*.nc"), *folder.glob("*.csv")):
-        stale.unlink()
-    for part in folder.glob(".part-*"):  # of a run that was killed
-        shutil.rmtree(part)
-    return False
-
-
 def _predict_all(model, tiles, folder, recipe, batch_size):
     """Write a file for each tile, then the record that says that all are there."""
     size, _ = inputs_of(model)
@@ -207,7 +193,7 @@ def load_trained(architecture, profile, tiles, paths, weights=None):
                 f"{source} does not fit {architecture}: it holds {built['architecture']}; name the "
                 "training with -n"
             )
-        model = load_model(source, precision=precision)
+        model = _load(source, used, precision)
         _check_scaling_of(source, tiles, built["inputs"])
         return model, source, used
     architecture = architecture or "glavitu"
@@ -220,6 +206,12 @@ def load_trained(architecture, profile, tiles, paths, weights=None):
     )
     load_weights(model, source)
     return model, source, used
+
+
+@lru_cache(maxsize=1)
+def _load(source, used, precision):
+    """Load a network once for what is done with it in turn, such as predict and calibrate."""
+    return load_model(source, precision=precision)
 
 
 def _check_scaling_of(weights, tiles, inputs):
@@ -237,50 +229,3 @@ def _predict_windows(model, arrays, windows, size):
         for source, array in arrays.items()
     }
     return model.predict_on_batch(batch)["output"]
-
-
-def as_prediction(tile, probabilities):
-    """Return probabilities (y, x, class) of a tile as a dataset like `predict_tile`'s."""
-    result = xr.Dataset(
-        {
-            "probability": (("y", "x"), probabilities[..., 1]),
-            "glacier": (("y", "x"), probabilities.argmax(-1).astype(np.uint8)),
-        },
-        coords={name: tile[name] for name in ("y", "x", "spatial_ref") if name in tile.coords},
-        attrs={key: tile.attrs[key] for key in ("tile", "region") if key in tile.attrs},
-    )
-    if "groundtruth" in tile:
-        label = tile["groundtruth"].values
-        check_label(label, f"tile {tile.attrs.get('tile', '')}")
-        classes = np.where(label.any(-1), label.argmax(-1), UNLABELLED).astype(np.uint8)
-        result["groundtruth"] = (("y", "x"), classes)
-    if SURFACE in tile:
-        result[SURFACE] = (("y", "x"), tile[SURFACE].values)
-    rows, columns = (tile.attrs.get(f"padding_{side}", 0) for side in ("height", "width"))
-    height, width = probabilities.shape[:2]
-    result = result.isel(y=slice(rows, height - rows), x=slice(columns, width - columns))
-    return _describe(result)
-
-
-def _describe(prediction):
-    """Add what GIS software wants to know, by the CF conventions."""
-    names = {
-        "probability": "probability of the class glacier",
-        "glacier": "mapped class",
-        "groundtruth": "label",
-        SURFACE: "what the ground is: see glavitu.sensors.SURFACES and SKY",
-    }
-    if "spatial_ref" in prediction.coords:  # of a tile with a CRS, so that .rio is registered
-        crs = prediction.rio.crs
-        prediction = prediction.rio.write_crs(crs).rio.write_coordinate_system()
-        prediction = prediction.rio.write_transform()
-    for name, variable in prediction.items():
-        variable.attrs["long_name"] = names[name]
-        variable.encoding["zlib"] = True
-        if name in ("glacier", "groundtruth"):
-            flags = {"flag_values": np.array([0, 1], np.uint8)}
-            variable.attrs |= flags | {"flag_meanings": "background glacier"}
-    if "groundtruth" in prediction:
-        prediction["groundtruth"].attrs["_FillValue"] = np.uint8(UNLABELLED)
-    prediction.attrs["Conventions"] = "CF-1.11"
-    return prediction

@@ -13,7 +13,7 @@ from glavitu.folding import folded
 from glavitu.grids import open_scene
 from glavitu.scenes import scale
 from glavitu.weights import load_model
-from glavitu.windows import window_starts, window_weights
+from glavitu.windows import in_batches, window_starts, window_weights
 
 CHUNK = 8192  # columns of a strip held in memory at once, in pixels
 
@@ -64,8 +64,7 @@ def predict_strip(job, row):
         arrays = {source: scale(array, **job.scaling[source]) for source, array in arrays.items()}
         # Windows without any data say nothing.
         windows = [c for c in chunk if here[:, c - left : c - left + size].any()]
-        for first in range(0, len(windows), job.batch_size):
-            batch = windows[first : first + job.batch_size]
+        for batch in in_batches(windows, job.batch_size):
             patches = {
                 source: np.stack([array[:, c - left : c - left + size] for c in batch])
                 for source, array in arrays.items()

@@ -1,5 +1,7 @@
 """Overlapping windows over a tile or a scene, and the published blending of what they give."""
 
+from itertools import pairwise
+
 import numpy as np
 
 from glavitu.errors import InputError
@@ -34,6 +36,23 @@ def window_starts(length, size, stride):
     return starts if starts[-1] == length - size else [*starts, length - size]
 
 
+def in_batches(windows, batch_size):
+    """Return windows in as few batches as there must be, of sizes as equal as can be.
+
+    TensorFlow traces a network again when the size of its batches changes.
+
+    Examples
+    --------
+    >>> [len(batch) for batch in in_batches(list(range(9)), 4)]
+    [3, 3, 3]
+    """
+    if batch_size < 1:
+        raise InputError(f"batch_size is {batch_size}, expected 1 or more")
+    count = -(-len(windows) // batch_size)
+    ends = [i * len(windows) // count for i in range(count + 1)] if count else []
+    return [windows[first:last] for first, last in pairwise(ends)]
+
+
 def blend(predict, shape, size, stride, batch_size):
     """Average the predictions of overlapping windows.
 
@@ -51,14 +70,11 @@ def blend(predict, shape, size, stride, batch_size):
     numpy.ndarray
         Probabilities (y, x, classes), float32.
     """
-    if batch_size < 1:
-        raise InputError(f"batch_size is {batch_size}, expected 1 or more")
     rows, columns = (window_starts(length, size, stride) for length in shape)
     windows = [(row, column) for row in rows for column in columns]
     weights = window_weights(size)[..., None]
     total, weight_sum = 0, np.zeros((*shape, 1), np.float32)
-    for first in range(0, len(windows), batch_size):
-        batch = windows[first : first + batch_size]
+    for batch in in_batches(windows, batch_size):
         for (row, column), window in zip(batch, predict(batch), strict=True):
             if np.isscalar(total):
                 total = np.zeros((*shape, window.shape[-1]), np.float32)

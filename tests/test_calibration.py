@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from conftest import TINY_SIZES
 from matplotlib import pyplot as plt
+from scipy.optimize import brentq
 from scipy.special import expit, logit
-from sklearn.linear_model import LogisticRegression
 
 from glavitu import InputError, build_model, load_model, open_tiles, predict_tile
 from glavitu.backend import resolve
@@ -24,7 +24,7 @@ from glavitu.calibration import (
 )
 from glavitu.charts import plot_reliability
 from glavitu.outputs import calibration_path
-from glavitu.prediction import as_prediction
+from glavitu.prediction_datasets import as_prediction
 from glavitu.weights import save_weights
 
 
@@ -36,11 +36,9 @@ def pixels_too_sure_by(temperature, count=200_000):
 
 
 def temperature_of_all_pixels(probability, glacier):
-    """Fit log odds of the label to the logit by scikit-learn: its only coefficient is 1 / T."""
-    clipped = np.clip(np.asarray(probability, np.float64), 1e-6, 1 - 1e-6)
-    logits = np.log(clipped / (1 - clipped))
-    model = LogisticRegression(C=np.inf, fit_intercept=False, tol=1e-10)
-    return 1 / model.fit(logits[:, None], glacier).coef_.item()
+    """Return where the derivative of the log likelihood, by 1 / T, of every pixel is zero."""
+    logits = logit(np.clip(np.asarray(probability, np.float64), 1e-6, 1 - 1e-6))
+    return 1 / brentq(lambda factor: logits @ (glacier - expit(factor * logits)), 0.01, 100)
 
 
 @pytest.mark.parametrize("temperature", [0.4, 1, 2.5])

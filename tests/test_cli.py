@@ -5,12 +5,14 @@ import sys
 from unittest.mock import Mock
 
 import h5py
+import nbformat
 import pytest
 import yaml
 
 import glavitu
 from glavitu.__main__ import main
 from glavitu.files import read_json
+from glavitu.study import NOTEBOOKS
 
 
 @pytest.fixture
@@ -45,6 +47,14 @@ def test_help_is_there_without_importing_keras():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0 and "train" in done.stdout
+
+
+@pytest.mark.parametrize("notebook", ["01_data_exploration", "04_results"])
+def test_notebooks_without_a_network_do_not_wait_for_keras(notebook):
+    cells = nbformat.read(NOTEBOOKS / f"{notebook}.ipynb", as_version=4).cells
+    imports = next(cell.source for cell in cells if cell.cell_type == "code")
+    code = f"{imports}\nimport sys; sys.exit('keras' in sys.modules)"
+    assert not subprocess.run([sys.executable, "-c", code]).returncode
 
 
 def test_without_a_command_the_help_is_shown_as_it_is(run):

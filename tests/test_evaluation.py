@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
-from sklearn import metrics
+from keras import metrics
 
 from glavitu import InputError, pool, score
 from glavitu.evaluation import (
@@ -16,7 +16,7 @@ from glavitu.evaluation import (
 )
 from glavitu.files import write_json
 from glavitu.hdf5_writing import write_netcdf
-from glavitu.prediction import as_prediction
+from glavitu.prediction_datasets import as_prediction
 
 
 def prediction(truth, found, tile="A-0", region="A"):
@@ -32,20 +32,21 @@ def test_pixels_are_counted_without_the_unlabelled():
     assert scores.loc[0, ["IoU", "F1"]].tolist() == pytest.approx([1 / 3, 1 / 2])
 
 
-def test_pooled_scores_agree_with_scikit_learn():
+def test_pooled_scores_agree_with_keras():
     rng = np.random.default_rng(0)
     truths, founds = rng.integers(0, 2, (2, 5, 9, 9))
     pairs = enumerate(zip(truths, founds, strict=True))
     pooled = pool(score(prediction(t, f, tile=f"A-{i}") for i, (t, f) in pairs)).iloc[0]
     truth, found = truths.ravel(), founds.ravel()
-    for name, function in [
-        ("IoU", metrics.jaccard_score),
-        ("F1", metrics.f1_score),
-        ("precision", metrics.precision_score),
-        ("recall", metrics.recall_score),
-        ("accuracy", metrics.accuracy_score),
+    for name, metric in [
+        ("IoU", metrics.BinaryIoU(target_class_ids=[1])),
+        ("F1", metrics.F1Score(threshold=0.5)),
+        ("precision", metrics.Precision()),
+        ("recall", metrics.Recall()),
+        ("accuracy", metrics.BinaryAccuracy()),
     ]:
-        assert pooled[name] == pytest.approx(function(truth, found))
+        metric.update_state(truth[:, None], found[:, None].astype("float32"))
+        assert pooled[name] == pytest.approx(float(np.squeeze(metric.result())))
 
 
 def test_a_region_without_glacier_has_no_iou_and_does_not_count_in_the_mean():

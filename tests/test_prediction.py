@@ -25,7 +25,8 @@ from glavitu.backend import resolve
 from glavitu.evaluation import read_prediction
 from glavitu.files import write_json
 from glavitu.outputs import Outputs
-from glavitu.prediction import is_predicted, load_trained, predict
+from glavitu.prediction import load_trained, predict
+from glavitu.prediction_datasets import is_predicted
 from glavitu.provenance import fingerprint
 from glavitu.training import train
 from glavitu.windows import blend, window_starts, window_weights

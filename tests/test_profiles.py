@@ -24,10 +24,10 @@ def test_every_profile_builds_every_network(name):
     assert set(ARCHITECTURES) <= set(profile.architectures)
 
 
-def test_the_extended_study_is_the_demo_with_more_trainings():
+def test_the_extended_study_is_the_demo_with_more_and_longer_trainings():
     demo, extended = load_profile("demo").as_dict(), load_profile("extended").as_dict()
     more = {key for key in demo if demo[key] != extended[key]}
-    assert more == {"name", "architectures", "repeats", "ablation", "sizes"}
+    assert more == {"name", "architectures", "repeats", "ablation", "sizes", "batch_size", "steps"}
     assert demo["sizes"].items() <= extended["sizes"].items()
 
 

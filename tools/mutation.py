@@ -53,7 +53,7 @@ TESTS = {  # module -> the tests that are about it, quick ones first
     "prediction": ["test_evaluation.py", "test_prediction.py"],
     "windows": ["test_prediction.py"],
 }
-IMPORTS = ["keras", "rioxarray", "geopandas", "sklearn.metrics", "hypothesis.strategies"]
+IMPORTS = ["keras", "rioxarray", "geopandas", "hypothesis.strategies"]
 REASONS = Path(__file__).with_name("mutation_survivors.yaml")
 OURS = ("glavitu", "tests", "tools", "benchmarks", "conftest")
 PYTEST = ["-x", "-q", "-pno:cacheprovider", "--hypothesis-seed=0", "--basetemp=temp"]

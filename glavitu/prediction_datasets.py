@@ -1,0 +1,71 @@
+"""Predictions as datasets, whatever made them, and whether a folder holds those that are wanted."""
+
+import shutil
+
+import numpy as np
+import xarray as xr
+
+from glavitu.files import read_json
+from glavitu.hdf5 import check_label
+from glavitu.tiles import SURFACE, UNLABELLED
+
+
+def as_prediction(tile, probabilities):
+    """Return probabilities (y, x, class) of a tile as a dataset like `predict_tile`'s."""
+    result = xr.Dataset(
+        {
+            "probability": (("y", "x"), probabilities[..., 1]),
+            "glacier": (("y", "x"), probabilities.argmax(-1).astype(np.uint8)),
+        },
+        coords={name: tile[name] for name in ("y", "x", "spatial_ref") if name in tile.coords},
+        attrs={key: tile.attrs[key] for key in ("tile", "region") if key in tile.attrs},
+    )
+    if "groundtruth" in tile:
+        label = tile["groundtruth"].values
+        check_label(label, f"tile {tile.attrs.get('tile', '')}")
+        classes = np.where(label.any(-1), label.argmax(-1), UNLABELLED).astype(np.uint8)
+        result["groundtruth"] = (("y", "x"), classes)
+    if SURFACE in tile:
+        result[SURFACE] = (("y", "x"), tile[SURFACE].values)
+    rows, columns = (tile.attrs.get(f"padding_{side}", 0) for side in ("height", "width"))
+    height, width = probabilities.shape[:2]
+    result = result.isel(y=slice(rows, height - rows), x=slice(columns, width - columns))
+    return _describe(result)
+
+
+def _describe(prediction):
+    """Add what GIS software wants to know, by the CF conventions."""
+    names = {
+        "probability": "probability of the class glacier",
+        "glacier": "mapped class",
+        "groundtruth": "label",
+        SURFACE: "what the ground is: see glavitu.sensors.SURFACES and SKY",
+    }
+    if "spatial_ref" in prediction.coords:  # of a tile with a CRS, so that .rio is registered
+        crs = prediction.rio.crs
+        prediction = prediction.rio.write_crs(crs).rio.write_coordinate_system()
+        prediction = prediction.rio.write_transform()
+    for name, variable in prediction.items():
+        variable.attrs["long_name"] = names[name]
+        variable.encoding["zlib"] = True
+        if name in ("glacier", "groundtruth"):
+            flags = {"flag_values": np.array([0, 1], np.uint8)}
+            variable.attrs |= flags | {"flag_meanings": "background glacier"}
+    if "groundtruth" in prediction:
+        prediction["groundtruth"].attrs["_FillValue"] = np.uint8(UNLABELLED)
+    prediction.attrs["Conventions"] = "CF-1.11"
+    return prediction
+
+
+def is_predicted(folder, recipe):
+    """Tell whether these very predictions are there; else clear the folder of those there are."""
+    record = folder / "predictions.json"
+    whole = record.exists() and all((folder / f"{tile}.nc").exists() for tile in recipe["tiles"])
+    if whole and read_json(record, "recipe")["recipe"] == recipe:
+        return True
+    record.unlink(missing_ok=True)
+    for stale in (*folder.glob("[!.]*.nc"), *folder.glob("*.csv")):
+        stale.unlink()
+    for part in folder.glob(".part-*"):  # of a run that was killed
+        shutil.rmtree(part)
+    return False
