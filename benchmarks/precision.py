@@ -3,9 +3,9 @@
     python -m benchmarks precision [SEEDS]
 
 Trains each network as the profile `extended` says with some seeds (default 3) in float32 and in
-bfloat16, and tests it on the demo data's test split. Trainings below `runs/benchmarks/precision` that are
-finished are not repeated: the table says at which commits each network was trained. Takes one to
-three hours on two cores. Writes `runs/benchmarks/precision.json` and `precision.md`.
+bfloat16, and tests it on the demo data's test split. Trainings below `runs/benchmarks/precision`
+that are finished are not repeated: the table says at which commits each network was trained. Takes
+one to three hours on two cores. Writes `runs/benchmarks/precision.json` and `precision.md`.
 """
 
 from pathlib import Path
