@@ -98,13 +98,29 @@ def _for_several_devices():
     return distribute.has_strategy()
 
 
+@keras.saving.register_keras_serializable("glavitu")
+class SpatialDropout2D(layers.SpatialDropout2D):
+    """Keras' spatial dropout, bit for bit, in one pass over the images instead of two.
+
+    Keras scales images and then drops channels of them. Here both are one factor per channel,
+    (batch, 1, 1, C), drawn as Keras does.
+    """
+
+    def call(self, inputs, training=False):
+        if not training or not self.rate:
+            return inputs
+        batch, _, _, channels = ops.shape(inputs)
+        ones = ops.ones((batch, 1, 1, channels), dtype=inputs.dtype)
+        return inputs * super().call(ones, training=True)
+
+
 def conv_block(x, filters, *, dropout, name):
     """Twice [3x3 convolution, batch norm, LeakyReLU 0.3], then spatial dropout."""
     for i in (1, 2):
         x = layers.Conv2D(filters, 3, padding="same", name=f"{name}_conv{i}")(x)
         x = BatchNormalization(name=f"{name}_norm{i}")(x)
         x = layers.LeakyReLU(0.3, name=f"{name}_act{i}")(x)
-    return layers.SpatialDropout2D(dropout, name=f"{name}_dropout")(x)
+    return SpatialDropout2D(dropout, name=f"{name}_dropout")(x)
 
 
 def fusion(inputs, filters, *, dropout, name="fusion"):

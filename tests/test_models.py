@@ -1,10 +1,12 @@
 """One battery for all networks."""
 
+import keras
 import numpy as np
 import pytest
 from conftest import TINY_SIZES
 
 from glavitu import InputError, build_model
+from glavitu.layers import SpatialDropout2D
 from glavitu.models import NETWORKS
 
 PUBLISHED = {
@@ -82,3 +84,14 @@ def test_patches_of_the_transformer_can_have_another_size(vit_patch):
 def test_sizes_that_cannot_be_are_refused(arguments, message):
     with pytest.raises(InputError, match=message):
         build_model(**arguments)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_spatial_dropout_is_that_of_keras(training):
+    image = np.random.default_rng(0).normal(size=(3, 8, 6, 5)).astype("float32")
+    ours, theirs = (
+        keras.ops.convert_to_numpy(kind(0.4, seed=1)(image, training=training))
+        for kind in (SpatialDropout2D, keras.layers.SpatialDropout2D)
+    )
+    assert np.array_equal(ours, theirs)
+    assert np.array_equal(ours, image) is not training
