@@ -91,10 +91,16 @@ make_environment() {
     "$base" -m venv "$venv"
     cd -- "$root"
     pip=("$venv/bin/python" -m pip -qq --disable-pip-version-check install --no-compile)
-    "${pip[@]}" -r requirements.lock
-    # On all processors, which pip does not do, and without the tests of what was installed.
+    uv=("$venv/bin/uv" pip install -q --python "$venv/bin/python")
+    # uv takes seconds where pip takes minutes, but knows no mirror that only pip was told of.
+    if ! { "${pip[@]}" "$(grep -o '^uv==[^ ]*' requirements.lock)" && "${uv[@]}" -r requirements.lock; }; then
+        say 'uv could not install it; trying pip'
+        "${pip[@]}" -r requirements.lock
+    fi
+    # On all processors, without the tests of what was installed.
     "$venv/bin/python" -m compileall -qq -j 0 -x '/tests?/' "$venv/lib" || true
-    "${pip[@]}" --no-deps --no-build-isolation -e . # last, so that its presence means all is there
+    # Last, so that its presence means all is there.
+    "${pip[@]}" --no-deps --no-build-isolation -e .
 }
 
 set_up() {

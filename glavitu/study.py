@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import click
-import nbformat
 
 from glavitu.errors import InputError, lack_of_memory
 from glavitu.files import locked, remove_left_locks, replacing, scratch
@@ -240,6 +239,8 @@ def _stamp(key, results):
 
 
 def _write_stamp(target, stamp):
+    import nbformat  # takes a second or two; notebooks use this module for their folders alone
+
     notebook = nbformat.read(target, as_version=4)
     notebook.metadata["glavitu"] = stamp
     with replacing(target) as part:
@@ -250,6 +251,8 @@ def _stamp_of(target):
     """Return the stamp that a notebook executed to its end carries."""
     if not target.exists():
         return None
+    import nbformat
+
     try:
         return nbformat.read(target, as_version=4).metadata.get("glavitu")
     except (nbformat.ValidationError, ValueError, LookupError, TypeError, AttributeError):
