@@ -77,6 +77,15 @@ find_base_python() {
     die "$missing"
 }
 
+# uv takes seconds where pip takes minutes; but what pip alone was told, such as a mirror, it ignores.
+install_with_uv() {
+    ! "$venv/bin/python" -m pip config list | grep -qE '\.(index-url|no-index)=' || return
+    "${pip[@]}" uv==0.13.9 || return
+    "$venv/bin/uv" pip install -q --python "$venv/bin/python" -r requirements.lock && return
+    say 'uv could not install it; trying pip, which takes longer'
+    return 1
+}
+
 make_environment() {
     local base
     base=$(find_base_python)
@@ -91,14 +100,9 @@ make_environment() {
     "$base" -m venv "$venv"
     cd -- "$root"
     pip=("$venv/bin/python" -m pip -qq --disable-pip-version-check install --no-compile)
-    uv=("$venv/bin/uv" pip install -q --python "$venv/bin/python")
-    # uv takes seconds where pip takes minutes, but knows no mirror that only pip was told of.
-    if ! { "${pip[@]}" "$(grep -o '^uv==[^ ]*' requirements.lock)" && "${uv[@]}" -r requirements.lock; }; then
-        say 'uv could not install it; trying pip'
-        "${pip[@]}" -r requirements.lock
-    fi
+    install_with_uv || "${pip[@]}" -r requirements.lock
     # On all processors, without the tests of what was installed.
-    "$venv/bin/python" -m compileall -qq -j 0 -x '/tests?/' "$venv/lib" || true
+    "$venv/bin/python" -m compileall -qq -j 0 -x 'site-packages/.*/tests?/' "$venv/lib" || true
     # Last, so that its presence means all is there.
     "${pip[@]}" --no-deps --no-build-isolation -e .
 }

@@ -94,7 +94,7 @@ def map_everest(real, demo, out):
     data = out / "landsat_like"
     if not (data / "test.hdf5").exists():
         make_landsat_like(demo, data)
-    train("resunet", data=data, out=out, name="landsat_like")
+    train("resunet", profile="extended", data=data, out=out, name="landsat_like")
     paths = {"rgb": "landsat7_rgb.tif", "nir": "landsat7_nir.tif", "dem": "dem.tif"}
     paths = {source: real / "everest" / file for source, file in paths.items()}
     weights = out / "weights" / "landsat_like.weights.h5"

@@ -143,7 +143,7 @@ def calibrate(name, *, profile="demo", data=None, out="."):
         Of the training; ``weights/NAME.calibration.json`` is written beside its weights. One that
         is there for the same weights, data and stride is returned as it is.
     profile : str, Path or Profile
-        For the stride and the batch size.
+        For the stride.
     data, out
         As for `train`.
 
@@ -173,16 +173,16 @@ def calibrate(name, *, profile="demo", data=None, out="."):
     }
     path = calibration_path(weights)
     with locked(path):
-        return _find(path, recipe) or _fit(path, recipe, model, tiles, profile.batch_size)
+        return _find(path, recipe) or _fit(path, recipe, model, tiles)
 
 
-def _fit(path, recipe, model, tiles, batch_size):
+def _fit(path, recipe, model, tiles):
     """Predict the tiles, fit the temperature and write what came of it."""
     with scratch(path.with_name(f".part-{path.stem}")) as folder:
         files = [folder / f"{i}.nc" for i in range(len(tiles))]
         pairs = zip(tiles.values(), files, strict=True)
         for tile, file in progress(pairs, total=len(files), description=path.stem):
-            prediction = predict_tile(model, tile, stride=recipe["stride"], batch_size=batch_size)
+            prediction = predict_tile(model, tile, stride=recipe["stride"])
             write_netcdf(prediction, file)
         result = _compare(files)
     result |= recipe | {"provenance": provenance()}

@@ -2,7 +2,7 @@
 
 import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter, PercentFormatter
+from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter, PercentFormatter
 
 from glavitu import band_ratio
 from glavitu.report import title
@@ -100,7 +100,8 @@ def plot_costs(networks, axes=None):
                 **style(row["method"]),
             )
         ax.set(xscale="log", xlabel=label)
-        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        decade = table[column].max() > 10 * table[column].min()
+        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)) if decade else MaxNLocator(4))
         ax.xaxis.set_major_formatter(EngFormatter(sep=" "))
         ax.xaxis.set_minor_formatter(NullFormatter())
         ax.margins(x=0.15)

@@ -100,10 +100,10 @@ def _for_several_devices():
 
 @keras.saving.register_keras_serializable("glavitu")
 class SpatialDropout2D(layers.SpatialDropout2D):
-    """Keras' spatial dropout, bit for bit, in one pass over the images instead of two.
+    """Keras' spatial dropout in one pass over the images instead of two.
 
     Keras scales images and then drops channels of them. Here both are one factor per channel,
-    (batch, 1, 1, C), drawn as Keras does.
+    (batch, 1, 1, C), drawn as Keras does: the same answers, under TensorFlow to the last bit.
     """
 
     def call(self, inputs, training=False):

@@ -149,11 +149,11 @@ def predict(
         else:
             if before:
                 say(f"{name}: predicted anew, as weights, data or settings are others")
-            _predict_all(model, tiles, folder, recipe, profile.batch_size)
+            _predict_all(model, tiles, folder, recipe)
     return [folder / f"{tile}.nc" for tile in tiles]
 
 
-def _predict_all(model, tiles, folder, recipe, batch_size):
+def _predict_all(model, tiles, folder, recipe):
     """Write a file for each tile, then the record that says that all are there."""
     size, _ = inputs_of(model)
     windows = sum(
@@ -163,9 +163,7 @@ def _predict_all(model, tiles, folder, recipe, batch_size):
     )
     started = time.perf_counter()
     for tile in progress(tiles, description=folder.name):
-        prediction = predict_tile(
-            model, tiles[tile], stride=recipe["stride"], batch_size=batch_size
-        )
+        prediction = predict_tile(model, tiles[tile], stride=recipe["stride"])
         write_netcdf(prediction, folder / f"{tile}.nc")
     write_json(
         folder / "predictions.json",
@@ -210,7 +208,7 @@ def load_trained(architecture, profile, tiles, paths, weights=None):
 
 @lru_cache(maxsize=1)
 def _load(source, used, precision):
-    """Load a network once for what is done with it in turn, such as predict and calibrate."""
+    """Load a network once for predict and calibrate; the last one stays in memory."""
     return load_model(source, precision=precision)
 
 

@@ -37,18 +37,22 @@ def window_starts(length, size, stride):
 
 
 def in_batches(windows, batch_size):
-    """Return windows in as few batches as there must be, of sizes as equal as can be.
+    """Return windows in batches of one size if that takes few more, else of sizes that are close.
 
     TensorFlow traces a network again when the size of its batches changes.
 
     Examples
     --------
-    >>> [len(batch) for batch in in_batches(list(range(9)), 4)]
+    >>> [len(batch) for batch in in_batches(list(range(9)), 8)]
     [3, 3, 3]
+    >>> [len(batch) for batch in in_batches(list(range(11)), 8)]
+    [5, 6]
     """
     if batch_size < 1:
         raise InputError(f"batch_size is {batch_size}, expected 1 or more")
-    count = -(-len(windows) // batch_size)
+    least = -(-len(windows) // batch_size)
+    even = (n for n in range(least, 2 * least) if n and len(windows) % n == 0)
+    count = next(even, least)
     ends = [i * len(windows) // count for i in range(count + 1)] if count else []
     return [windows[first:last] for first, last in pairwise(ends)]
 

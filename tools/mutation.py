@@ -51,6 +51,7 @@ TESTS = {  # module -> the tests that are about it, quick ones first
     "patches": ["test_patches.py"],
     "evaluation": ["test_evaluation.py"],
     "prediction": ["test_evaluation.py", "test_prediction.py"],
+    "prediction_datasets": ["test_evaluation.py", "test_prediction.py"],
     "windows": ["test_prediction.py"],
 }
 IMPORTS = ["keras", "rioxarray", "geopandas", "hypothesis.strategies"]
