@@ -38,7 +38,8 @@ def verdict(tables, profile, reference="glavitu"):
     ]
     for row in tables["differences"].to_dict("records"):
         side = "above" if row["difference"] > 0 else "below"
-        sure = "beyond" if row["low"] > 0 or row["high"] < 0 else "within"
+        low, high = (round(row[bound], 3) for bound in ("low", "high"))  # as they are printed
+        sure = "beyond" if low > 0 or high < 0 else "within"
         lines.append(
             f"{title(row['method'])}: {abs(row['difference']):.3f} {side} {title(reference)}"
             + (f"{_interval(row)}, {sure} what the choice of tiles does" if _interval(row) else "")
