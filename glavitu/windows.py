@@ -37,7 +37,7 @@ def window_starts(length, size, stride):
 
 
 def in_batches(windows, batch_size):
-    """Return windows in batches of one size if that takes few more, else of sizes that are close.
+    """Return windows in batches of one size, if less than twice as many do, else of close sizes.
 
     TensorFlow traces a network again when the size of its batches changes.
 
@@ -51,7 +51,7 @@ def in_batches(windows, batch_size):
     if batch_size < 1:
         raise InputError(f"batch_size is {batch_size}, expected 1 or more")
     least = -(-len(windows) // batch_size)
-    even = (n for n in range(least, 2 * least) if n and len(windows) % n == 0)
+    even = (n for n in range(least, 2 * least) if len(windows) % n == 0)
     count = next(even, least)
     ends = [i * len(windows) // count for i in range(count + 1)] if count else []
     return [windows[first:last] for first, last in pairwise(ends)]
