@@ -1,8 +1,13 @@
-"""Progress bars that also read well in a notebook or a log file."""
+"""Progress bars for a terminal, a notebook and a log file."""
 
+import os
+import re
 import sys
 
 from tqdm import tqdm
+
+AS_LINES = "GLAVITU_PROGRESS_AS_LINES"  # in the environment of notebooks run by a study
+_BAR = re.compile(r".*: +\d+%\|.*\| \d+/\d+ \[.*\]\s*")
 
 
 def say(text):
@@ -11,6 +16,11 @@ def say(text):
         tqdm.write(text)
     else:
         print(text, flush=True)
+
+
+def without_bars(text):
+    """Return what a log says beside the drawings of bars."""
+    return "".join(line for line in text.splitlines(keepends=True) if not _BAR.fullmatch(line))
 
 
 class _Lines:
@@ -25,19 +35,49 @@ class _Lines:
         """Do nothing: lines are flushed."""
 
 
+class _Output:
+    """One output of a notebook's cell, which each drawing of a bar replaces."""
+
+    encoding = "utf-8"  # so that bars are drawn smoothly
+
+    def __init__(self):
+        self.handle = None
+
+    def write(self, text):
+        """Show the bar; a bar that is done leaves an empty output."""
+        from IPython.display import display
+
+        text = {"text/plain": text.strip()}
+        if self.handle:
+            self.handle.update(text, raw=True)
+        elif text["text/plain"]:
+            self.handle = display(text, raw=True, display_id=True)
+
+    def flush(self):
+        """Do nothing: outputs are shown at once."""
+
+
 def progress(iterable=None, *, description, total=None, initial=0, unit="tile"):
-    """Wrap an iterable in a bar on stderr, drawn rarely where that is no terminal."""
-    live = sys.stderr.isatty()
+    """Wrap an iterable in a bar: on stderr, drawn rarely where nobody watches, or in a cell."""
+    terminal, cell = sys.stderr.isatty(), _in_notebook()
+    live = terminal or cell
     return tqdm(
         iterable,
         desc=description,
         total=total,
         initial=initial,
         unit=unit,
-        mininterval=0.1 if live else 30,
+        mininterval=0.1 if terminal else 0.5 if cell else 30,
         maxinterval=10 if live else 60,  # after which it is drawn again, moved or not
         delay=1 if live else 5,
-        leave=live,
-        file=None if live else _Lines(),
-        dynamic_ncols=live,
+        leave=terminal,
+        file=None if terminal else _Output() if cell else _Lines(),
+        dynamic_ncols=terminal,
     )
+
+
+def _in_notebook():
+    """Tell whether this is the kernel of a notebook that somebody works in."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython and ipython.get_ipython()
+    return hasattr(shell, "kernel") and AS_LINES not in os.environ

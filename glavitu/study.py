@@ -14,7 +14,7 @@ from glavitu.errors import InputError, lack_of_memory
 from glavitu.files import locked, remove_left_locks, replacing, scratch
 from glavitu.outputs import Outputs
 from glavitu.profiles import SCENE_OPTIONS, UNFINISHED, load_profile
-from glavitu.progress import say
+from glavitu.progress import AS_LINES, say, without_bars
 from glavitu.provenance import fingerprint
 from glavitu.tiles import SPLITS, find_split, open_tiles
 
@@ -88,10 +88,10 @@ def _run(name, profile, data, out, overwrite):
             given = common | parameters
             if notebook == "02_train":  # which changes no result, so it is in no key
                 given["overwrite"] = overwrite
-            with scratch(out / ".jupyter") as folder, _kernel_files_in(folder):
+            with scratch(out / ".jupyter") as folder, _kernels_environment(folder):
                 _execute(source, target, given)
             stamp = _stamp(key, results)
-            _write_stamp(target, stamp)
+            _finish(target, stamp)
             click.echo(f"{target.stem}: done in {time.perf_counter() - started:.0f} s")
         if "name" in parameters:  # what follows uses what a training and its test left
             key = _digest(key, json.dumps(stamp))
@@ -186,13 +186,14 @@ def _steps(profile, data, out, scene):
 
 
 @contextmanager
-def _kernel_files_in(folder):
+def _kernels_environment(folder):
     """Have kernels leave their files in a folder that is removed, also after they were killed.
 
-    So no home is needed, nor does it matter what a user has IPython do at its start.
+    So no home is needed, nor does it matter what a user has IPython do at its start. Their bars
+    come as lines, which papermill passes on.
     """
     before = dict(os.environ)
-    os.environ |= {"JUPYTER_RUNTIME_DIR": str(folder), "IPYTHONDIR": str(folder)}
+    os.environ |= {"JUPYTER_RUNTIME_DIR": str(folder), "IPYTHONDIR": str(folder), AS_LINES: "1"}
     try:
         yield
     finally:
@@ -238,11 +239,18 @@ def _stamp(key, results):
     return {"key": key, "results": found}
 
 
-def _write_stamp(target, stamp):
+def _finish(target, stamp):
+    """Stamp an executed notebook, and take the bars out: they were for those who waited."""
     import nbformat  # takes a second or two; notebooks use this module for their folders alone
 
     notebook = nbformat.read(target, as_version=4)
     notebook.metadata["glavitu"] = stamp
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            if output.get("name") == "stderr":
+                output.text = without_bars(output.text)
+        if "outputs" in cell:
+            cell.outputs = [output for output in cell.outputs if output.get("text") != ""]
     with replacing(target) as part:
         nbformat.write(notebook, part)
 

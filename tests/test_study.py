@@ -16,6 +16,7 @@ from glavitu.study import (
     NOTEBOOKS,
     StudyError,
     _execute,
+    _finish,
     _steps,
     default_folders,
     ensure_data,
@@ -191,6 +192,29 @@ def test_a_second_run_repeats_nothing_and_a_changed_one_what_it_must(short_study
     assert "04_results: up to date" in said and scores.read_bytes() == whole
 
 
+def test_a_notebook_that_is_done_has_no_bars_and_all_else(tmp_path):
+    bar = "setr:  35%|###4      | 151/432 [00:30<00:55,  5.03batch/s]\n"
+    outputs = [
+        nbformat.v4.new_output("stream", name="stdout", text=f"epoch 1\n{bar}"),
+        nbformat.v4.new_output("stream", name="stderr", text=bar + bar.replace("35%", "100%")),
+        nbformat.v4.new_output("stream", name="stderr", text=f"{bar}UserWarning: 50%\n{bar}"),
+        nbformat.v4.new_output("display_data", {"text/plain": "a figure"}),
+    ]
+    cells = [nbformat.v4.new_markdown_cell("# Why?"), nbformat.v4.new_code_cell("1")]
+    cells[1].outputs = outputs
+    path = tmp_path / "done.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
+    _finish(path, {"key": "k"})
+    done = nbformat.read(path, as_version=4)
+    assert done.metadata["glavitu"] == {"key": "k"}
+    left = done.cells[1].outputs
+    assert [output.get("text") for output in left] == [
+        f"epoch 1\n{bar}",
+        "UserWarning: 50%\n",
+        None,
+    ]
+
+
 def test_results_are_not_made_of_predictions_by_other_weights(short_study):
     profile, data, out = short_study
     weights = out / "weights" / "setr.weights.h5"
@@ -239,7 +263,7 @@ def test_trainings_of_another_study_stay_unless_overwritten(short_study, monkeyp
         "glavitu.study._execute", lambda source, target, given: asked.update({source.stem: given})
     )
     monkeypatch.setattr("glavitu.study._stamp_of", lambda target: None)
-    monkeypatch.setattr("glavitu.study._write_stamp", lambda target, stamp: None)
+    monkeypatch.setattr("glavitu.study._finish", lambda target, stamp: None)
     run_study(profile, data=data, out=out, overwrite=True)
     assert asked["02_train"]["overwrite"] and "overwrite" not in asked["03_test"]
 
@@ -277,7 +301,7 @@ def test_a_study_is_not_up_to_date_for_another_package_or_scene(
     monkeypatch.setattr("glavitu.study._execute", lambda source, target, parameters: None)
     stamps = {}
     monkeypatch.setattr("glavitu.study._stamp_of", lambda target: stamps.get(target))
-    monkeypatch.setattr("glavitu.study._write_stamp", stamps.__setitem__)
+    monkeypatch.setattr("glavitu.study._finish", stamps.__setitem__)
     own, scene = tmp_path / "own.yaml", tmp_path / "o.tif"
     scene.write_text("ground")
     own.write_text(profile.read_text() + f"scene: {{optical: {scene}}}\n")
