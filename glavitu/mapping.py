@@ -28,7 +28,7 @@ from glavitu.mapping_settings import (
 )
 from glavitu.progress import say
 from glavitu.provenance import fingerprint, provenance
-from glavitu.streaming import connected, predict_scene, remove_parts
+from glavitu.streaming import connected, predict_scene, remove_parts, reuse
 from glavitu.strips import Job, check_dropout, opened
 from glavitu.windows import check_stride
 
@@ -106,7 +106,8 @@ def map_scene(
         Address of a dask scheduler whose workers predict, or a client of it; the workers must see
         the same files.
     overwrite : bool
-        Whether to replace a map of another scene, or made with other settings.
+        Whether to replace a map of another scene, or made with other settings. If only what comes
+        after the probabilities is other (calibration, outlines, picture), nothing is predicted.
 
     Returns
     -------
@@ -209,6 +210,7 @@ def _make(job, scene, out, record, reference, scheduler):
     """Make a map; write and return the completed record."""
     if scheduler is None:
         opened(job)  # weights that cannot be used show before anything is written
+    reuse(scene, out, record["recipe"])
     clear(out)
     started = time.perf_counter()
     with connected(scheduler) as client:

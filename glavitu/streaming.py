@@ -5,32 +5,64 @@ machine or many, gives the same sums whoever made them. What is final is appende
 that memory is bounded and a mapping that was cut off goes on from there.
 """
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import numpy as np
+import rasterio
+from rasterio.windows import Window
 
 from glavitu.errors import InputError
 from glavitu.files import naming, read_json, write_json
 from glavitu.progress import progress, say
 from glavitu.strips import predict_strip, scene_starts
 
+ROWS = 256  # of a strip read at once
+RAW = ".part-probability.f32"  # the probabilities so far; their settings beside them end in .json
 AFTERWARDS = ("temperature", "picture", "outlines")  # of a recipe; they change no probability
 
 
 def remove_parts(out):
     """Remove what a map that was cut off goes on from."""
-    for end in ("f32", "json"):
-        (out / f".part-probability.{end}").unlink(missing_ok=True)
+    raw = out / RAW
+    for path in (raw, raw.with_suffix(".json")):
+        path.unlink(missing_ok=True)
+
+
+def reuse(scene, out, recipe):
+    """Have a map go on from the probabilities of the one it replaces, if settings gave the same.
+
+    Rows that cannot be read are left to be predicted again.
+    """
+    raw, record, map_ = out / RAW, out / "map.json", out / "probability.tif"
+    if not (record.exists() and map_.exists()):
+        return
+    if _decisive(read_json(record, "recipe")["recipe"]) != _decisive(recipe):
+        return
+    height, width = scene.shape
+    with suppress(rasterio.errors.RasterioIOError), rasterio.open(map_) as old:
+        if old.shape != scene.shape:
+            return
+        say(f"{out.name}: its probabilities are used again")
+        with naming(raw), open(raw, "wb") as file:
+            write_json(raw.with_suffix(".json"), _decisive(recipe))
+            for row in range(0, height, ROWS):
+                window = Window(0, row, width, min(ROWS, height - row))
+                file.write(old.read(1, window=window).tobytes())
+
+
+def _decisive(recipe):
+    """Return those settings that change probabilities."""
+    decisive = {key: value for key, value in recipe.items() if key not in AFTERWARDS}
+    if not recipe.get("dropout_samples"):  # which are drawn for each batch
+        decisive.pop("batch_size", None)
+    return decisive
 
 
 def predict_scene(job, scene, out, recipe, client):
     """Write the blended probabilities as raw float32 (y, x), NaN without data; return the path."""
-    raw = out / ".part-probability.f32"
-    settings = raw.with_suffix(".json")
+    raw = out / RAW
+    settings, decisive = raw.with_suffix(".json"), _decisive(recipe)
     out.mkdir(parents=True, exist_ok=True)
-    decisive = {key: value for key, value in recipe.items() if key not in AFTERWARDS}
-    if not recipe["dropout_samples"]:  # which are drawn for each batch
-        del decisive["batch_size"]
     if not (settings.exists() and read_json(settings) == decisive):
         if raw.exists():
             say(f"{out.name}: begun anew, as the map that was cut off had other settings")
@@ -49,6 +81,7 @@ def predict_scene(job, scene, out, recipe, client):
             description="map",
             total=len(starts),
             initial=len(starts) - len(rows),
+            unit="row",
         )
         for row, (sums, valid) in zip(rows, bar, strict=True):
             total += sums

@@ -2,6 +2,7 @@ import geopandas as gpd
 import numpy as np
 import pandas as pd
 import pytest
+import rasterio
 import rioxarray
 import shapely
 from click.testing import CliRunner
@@ -46,6 +47,35 @@ def test_a_finished_map_is_compared_without_predicting_again(
         again = map_scene(weights, paths, out, reference=reference)
         assert again["comparison"] == pytest.approx(found["comparison"])
     assert files(out) == before
+
+
+def test_what_comes_after_the_probabilities_is_made_anew_without_predicting(
+    weights, scene, tmp_path, monkeypatch
+):
+    paths, _ = scene
+    out, other = tmp_path / "out", {"min_area": 0, "smooth": 20, "date": "2020"}
+    few = mapping.map_scene(weights, paths, out, min_area=1)
+    whole = mapping.map_scene(weights, paths, tmp_path / "whole", **other)
+    original, asked = streaming.predict_strip, []
+    monkeypatch.setattr(streaming, "predict_strip", lambda *a: asked.append(a) or original(*a))
+    again = mapping.map_scene(weights, paths, out, **other, batch_size=3, overwrite=True)
+    assert not asked and not list(out.glob(".part*"))
+    assert few["outlines"] < again["outlines"] == whole["outlines"]
+    for name in ("glacier.tif", "probability.tif", "confidence.tif"):
+        assert np.array_equal(*(_band(folder / name) for folder in (out, tmp_path / "whole")))
+    # what cannot be read of them is predicted again, as is all by other settings
+    (out / "probability.tif").write_bytes((out / "probability.tif").read_bytes()[:-2000])
+    mapping.map_scene(weights, paths, out, **other | {"smooth": 0}, overwrite=True)
+    assert asked
+    assert np.array_equal(_band(out / "glacier.tif"), _band(tmp_path / "whole" / "glacier.tif"))
+    asked.clear()
+    mapping.map_scene(weights, paths, out, **other, stride=16, overwrite=True)
+    assert len(asked) == 5  # rows of windows over 70 pixels
+
+
+def _band(path):
+    with rasterio.open(path) as file:
+        return np.nan_to_num(file.read(1), nan=-1)
 
 
 def test_another_reference_is_compared_anew(weights, scene, inventory, tmp_path):
