@@ -20,7 +20,7 @@ def bootstrap(scores, by="region", *, replicates=REPLICATES, seed=0):
 
     Tiles are drawn with replacement within their group, the same ones for every method, so that
     differences between methods are paired; a method's runs are averaged (Efron and Tibshirani,
-    1993, chapters 8 and 13).
+    1993, chapters 8 and 13). Tiles without any glacier among them say nothing, and are drawn again.
 
     Parameters
     ----------
@@ -32,25 +32,38 @@ def bootstrap(scores, by="region", *, replicates=REPLICATES, seed=0):
     Returns
     -------
     xarray.Dataset
-        ``observed`` (method, group) and ``drawn`` (replicate, method, group). IoU is NaN for a
-        group without glacier in its labels, for every method, so that means over groups are of the
-        same ones; all that is drawn is NaN if a group has one tile.
+        ``observed`` (method, group) and ``drawn`` (replicate, method, group). Both are NaN for a
+        group without glacier in its labels, for every method; what is drawn is NaN for a group of
+        one tile, too.
     """
     rng = np.random.default_rng(seed)
-    groups, single = {}, False
+    groups = {}
     for group, tiles in scores.groupby(by):
         counts = tiles.set_index(["name", "tile"])[COUNTS].to_xarray()
-        draw = rng.integers(counts.sizes["tile"], size=(replicates, counts.sizes["tile"]))
-        drawn = counts.isel(tile=xr.DataArray(draw, dims=("replicate", "tile")))
-        groups[group] = xr.Dataset({"observed": _iou(counts), "drawn": _iou(drawn)})
-        single |= counts.sizes["tile"] == 1
+        glacier = ((counts["tp"] + counts["fn"]) > 0).any("name").values
+        draw = xr.DataArray(_draw(glacier, replicates, rng), dims=("replicate", "tile"))
+        drawn = _iou(counts.isel(tile=draw)).where(len(glacier) > 1)
+        groups[group] = xr.Dataset({"observed": _iou(counts), "drawn": drawn})
     result = xr.concat(groups.values(), pd.Index(groups, name="group"))
     methods = dict(zip(scores["name"], scores["method"], strict=True))
     methods = [methods[name] for name in result["name"].values]
     result = result.assign_coords(method=("name", np.array(methods, object)))
     order = list(dict.fromkeys(scores["method"]))
-    result = result.groupby("method").mean("name").sel({"method": order})
-    return result.assign(drawn=result["drawn"].where(not single))
+    return result.groupby("method").mean("name").sel({"method": order})
+
+
+def _draw(glacier, replicates, rng):
+    """Draw as many tiles as there are, with replacement; at least one with glacier, if one has."""
+    drawn = rng.integers(len(glacier), size=(replicates, len(glacier)))
+    while glacier.any() and (without := ~glacier[drawn].any(1)).any():
+        drawn[without] = rng.integers(len(glacier), size=(without.sum(), len(glacier)))
+    return drawn
+
+
+def _mean(samples):
+    """Average over the groups with glacier in their labels; NaN where one of them is NaN."""
+    some = samples["observed"].notnull().any("method")
+    return samples.sel(group=some).mean("group", skipna=False)
 
 
 def _iou(counts):
@@ -60,10 +73,7 @@ def _iou(counts):
 
 
 def with_interval(samples, label="IoU"):
-    """Return a table of what was observed and its 95 % interval, from `bootstrap` or its means.
-
-    The interval is NaN where a draw has no IoU.
-    """
+    """Return a table of what was observed and its 95 % interval, from `bootstrap` or its means."""
     bounds = samples["drawn"].quantile(LEVELS, "replicate", skipna=False)
     low, high = (bounds.isel(quantile=i, drop=True) for i in (0, 1))
     table = xr.Dataset({label: samples["observed"], "low": low, "high": high})
@@ -85,7 +95,7 @@ def by_region(scores):
 def mean_iou(scores):
     """Return a row per method: mean IoU over regions with interval, std over regions and seeds."""
     samples = bootstrap(scores)
-    table = with_interval(samples.mean("group"), "mean IoU")
+    table = with_interval(_mean(samples), "mean IoU")
     regions = pool(scores, by=["method", "name", "region"]).query("tp + fn > 0")
     runs = regions.groupby(["method", "name"])["IoU"].mean()
     std = samples["observed"].std("group").to_series()
@@ -98,7 +108,7 @@ def mean_iou(scores):
 
 def differences(scores, reference):
     """Return a row per other method: its mean IoU less that of `reference`, paired by tile."""
-    means = bootstrap(scores).mean("group")
+    means = _mean(bootstrap(scores))
     others = means.drop_sel({"method": reference}) - means.sel({"method": reference}, drop=True)
     return with_interval(others, "difference")
 
@@ -112,8 +122,7 @@ def generalisation(scores, seen):
     known = samples["group"].isin(list(seen))
     if known.all() or not known.any():
         return pd.DataFrame()
-    groups = {"seen": samples.sel(group=known).mean("group")}
-    groups["unseen"] = samples.sel(group=~known).mean("group")
+    groups = {"seen": _mean(samples.sel(group=known)), "unseen": _mean(samples.sel(group=~known))}
     groups["unseen less seen"] = groups["unseen"] - groups["seen"]
     return _stack(groups, "regions")
 

@@ -11,7 +11,7 @@ from glavitu.files import locked, read_json, replacing
 from glavitu.hdf5 import check_all, open_file, reading
 from glavitu.outputs import Outputs
 from glavitu.provenance import fingerprint
-from glavitu.tiles import UNLABELLED
+from glavitu.tiles import UNKNOWN, UNLABELLED
 
 COUNTS = ["tp", "tn", "fp", "fn"]
 BINS = 20  # of the probability, in `count_probabilities`
@@ -83,7 +83,7 @@ def count_surfaces(prediction):
     """
     codes = prediction["surface"].values
     rows = []
-    for code in np.unique(codes[codes != UNLABELLED]):
+    for code in np.unique(codes[codes != UNKNOWN]):
         rows.append(_count(prediction, codes == code) | {"code": int(code)})
     return pd.DataFrame(rows, columns=["tile", "region", "code", *COUNTS])
 
@@ -140,22 +140,24 @@ def evaluate(name, *, out="."):
     weights, folder = Outputs(out, name).weights, Path(out) / "predictions" / name
     if not (folder / "predictions.json").exists():
         raise InputError(f"no predictions in {folder}; run predict first")
-    if weights.exists():
-        recipe = read_json(folder / "predictions.json", "recipe")["recipe"]
-        recipe = recipe if isinstance(recipe, dict) else {}
-        if not recipe.get("weights_given") and recipe.get("weights") != fingerprint(weights):
-            raise InputError(f"the predictions in {folder} are not by {weights}; run predict again")
     with locked(folder):
-        return _evaluate(folder)
+        recipe = read_json(folder / "predictions.json", "recipe")["recipe"]
+        tiles = recipe.get("tiles") if isinstance(recipe, dict) else None
+        if not tiles or not isinstance(tiles, list):
+            raise InputError(f"{folder / 'predictions.json'} names no tiles; run predict again")
+        given = recipe.get("weights_given")
+        if weights.exists() and not given and recipe.get("weights") != fingerprint(weights):
+            raise InputError(f"the predictions in {folder} are not by {weights}; run predict again")
+        return _evaluate(folder, tiles)
 
 
-def _evaluate(folder):
-    files = sorted(folder.glob("[!.]*.nc"))
-    if not files:
-        raise InputError(f"no predictions in {folder}; run predict first")
+def _evaluate(folder, tiles):
+    files = {file.stem: file for file in sorted(folder.glob("[!.]*.nc"))}
+    if missing := [tile for tile in tiles if tile not in files]:
+        raise InputError(f"no prediction of tile {missing[0]} in {folder}; run predict again")
     counts, bins, surfaces = [], [], []
-    for file in files:
-        prediction = read_prediction(file)
+    for tile in tiles:
+        prediction = read_prediction(files[tile])
         counts.append(_count(prediction))
         bins.append(count_probabilities(prediction))
         if "surface" in prediction:
@@ -182,7 +184,7 @@ def without_glacier(scores):
 def summarise(scores):
     """Return mean and standard deviation of IoU over regions, and the IoU of all pixels pooled.
 
-    Regions `without_glacier` do not count in the former two.
+    Regions `without_glacier` are left out of the mean and the standard deviation.
     """
     regions = pool(scores).set_index("region")["IoU"].drop(without_glacier(scores))
     everything = pool(scores.assign(all="all"), by="all")["IoU"].iloc[0]

@@ -87,8 +87,8 @@ def to_markdown(table):
 
 
 def _cell(value):
+    if value is None or value != value:
+        return "–"
     if isinstance(value, float):
-        if value != value:
-            return "–"
         return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3f}"
-    return f"{value:,}" if isinstance(value, int) else str(value)
+    return f"{value:,}" if isinstance(value, int) else str(value).replace("|", "\\|")

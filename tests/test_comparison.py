@@ -72,6 +72,19 @@ def test_false_alarms_where_there_is_no_glacier_spread_no_seeds():
 def test_there_is_no_interval_where_a_region_has_one_tile():
     row = comparison.mean_iou(table([0.2, 0.4, 0.6], ["A", "A", "B"])).iloc[0]
     assert row["mean IoU"] == pytest.approx((0.3 + 0.6) / 2) and np.isnan(row["low"])
+    regions = comparison.by_region(table([0.2, 0.4, 0.6], ["A", "A", "B"])).set_index("region")
+    assert regions["low"].isna().to_dict() == {"A": False, "B": True}
+
+
+def test_every_draw_is_of_all_regions_also_where_a_tile_has_no_glacier():
+    scores = table([0.2, 0, 0.8, 0.8], ["A", "A", "B", "B"])
+    scores.loc[1, ["tp", "fn"]] = 0
+    samples = comparison.bootstrap(scores, replicates=200)
+    assert (samples["drawn"].sel(group="A") == 0.2).all()
+    row = comparison.mean_iou(scores).iloc[0]
+    assert row[["mean IoU", "low", "high"]].tolist() == pytest.approx([0.5] * 3)
+    scores["fp"] = [0, 100, 0, 0]  # false alarms in the tile without glacier count where drawn
+    assert set(comparison.bootstrap(scores)["drawn"].sel(group="A").values.ravel()) == {0.1, 0.2}
 
 
 def test_a_region_without_glacier_does_not_count():

@@ -139,10 +139,14 @@ def test_evaluation_leaves_scores_by_tile_probability_and_surface(tmp_path):
     write_prediction(folder, "A-0", [[1, 0, 255]], [[0.9, 0.9, 0.9]])
     with pytest.raises(InputError, match="run predict first"):  # it was cut off
         evaluate("mine", out=tmp_path)
-    write_json(folder / "predictions.json", {})
+    write_json(folder / "predictions.json", {"recipe": {"tiles": ["A-0"]}})
     evaluate("mine", out=tmp_path)
     assert not (folder / "surfaces.csv").exists()
+    write_json(folder / "predictions.json", {"recipe": {"tiles": ["A-0", "B-0"]}})
+    with pytest.raises(InputError, match="no prediction of tile B-0 in .*; run predict again"):
+        evaluate("mine", out=tmp_path)
     write_prediction(folder, "B-0", [[1, 1, 0]], [[0.9, 0.1, 0.1]], [[1, 1, 10]])
+    (folder / "copy of A-0.nc").write_bytes((folder / "A-0.nc").read_bytes())
     scores = evaluate("mine", out=tmp_path)
     assert scores["tile"].tolist() == ["A-0", "B-0"]
     assert scores[["tp", "tn", "fp", "fn"]].to_numpy().tolist() == [[1, 0, 1, 0], [1, 1, 0, 1]]
@@ -161,9 +165,12 @@ def test_evaluation_leaves_scores_by_tile_probability_and_surface(tmp_path):
 
 
 def test_evaluation_needs_predictions(tmp_path):
-    write_json(tmp_path / "predictions" / "mine" / "predictions.json", {})
     with pytest.raises(InputError, match="no predictions in .*; run predict first"):
         evaluate("mine", out=tmp_path)
+    for recipe in ([], {}, {"tiles": []}, {"tiles": "A-0"}):
+        write_json(tmp_path / "predictions" / "mine" / "predictions.json", {"recipe": recipe})
+        with pytest.raises(InputError, match="predictions.json names no tiles; run predict again"):
+            evaluate("mine", out=tmp_path)
 
 
 def test_a_prediction_is_read_as_codes_and_one_without_a_map_is_refused(tmp_path):

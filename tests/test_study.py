@@ -126,6 +126,8 @@ def test_the_verdict_says_how_far_the_others_are_apart():
 def test_markdown_has_decimals_and_separators():
     table = pd.DataFrame({"network": ["a"], "IoU": [0.12345], "parameters": [1234567]})
     assert report.to_markdown(table).splitlines()[2] == "| a | 0.123 | 1,234,567 |"
+    odd = pd.DataFrame({"region": ["A|B"], "none": [None], "nan": [float("nan")]}, dtype=object)
+    assert report.to_markdown(odd).splitlines()[2] == r"| A\|B | – | – |"
 
 
 def test_readable_tables_have_whole_numbers_of_parameters_and_a_dash_for_none():
