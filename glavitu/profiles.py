@@ -39,7 +39,7 @@ RANGES = {
 }
 DEMO_DATA = ("tile_size", "tiles_per_region", "regions", "seed", "outline_error")
 UNFINISHED = ".demo_data.unfinished"  # in a folder while demo data are made there
-MOST = 1 << 20  # bytes of a file
+MAX_BYTES = 1 << 20  # of a file
 _FOLDERS = (Path(__file__).parents[1] / "profiles", Path(__file__).parent / "_profiles")
 
 
@@ -69,7 +69,8 @@ class Profile:
     data : str
         Default folder of the tile files.
     demo_data : dict
-        Arguments of `make_demo_data` where the data can be made; empty where it must be had.
+        Arguments of `make_demo_data` where the data can be made; empty where they must be
+        downloaded.
     architectures : list of str
         The networks to compare.
     repeats : int
@@ -169,6 +170,9 @@ class Profile:
                 list,
                 "a list of lists of sources",
             )
+        names = [run.name for run in self.runs()]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise InputError(f"profile {self.name}: two trainings would be called {twice[0]!r}")
 
     def _check(self, name, value, holds, kind, expected):
         if not isinstance(value, kind) or isinstance(value, bool) or not holds(value):
@@ -225,7 +229,7 @@ def load_profile(profile):
     if isinstance(profile, Profile):
         return profile
     path = _find(str(profile))
-    text = read_text(path, most=MOST)
+    text = read_text(path, most=MAX_BYTES)
     try:
         content = yaml.load(text, _Loader)
     except yaml.MarkedYAMLError as error:

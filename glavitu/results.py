@@ -29,6 +29,12 @@ class Results:
         The band ratio.
     """
 
+    COLUMNS = {
+        "scores": ["tile", "region", *COUNTS],
+        "surfaces": ["tile", "region", "code", *COUNTS],
+        "reliability": ["bin", "pixels", "glacier", "total"],
+    }
+
     def __init__(self, profile, data, out):
         self.profile, self.data, self.out = profile, Path(data), Path(out)
         self.runs = {run.name: run.method for run in profile.runs()}
@@ -43,16 +49,10 @@ class Results:
         self.reliability = self._read("reliability", self.runs)
         self.records = {run.name: self._read_record(run) for run in profile.runs()}
 
-    COLUMNS = {
-        "scores": ["tile", "region", *COUNTS],
-        "surfaces": ["tile", "region", "code", *COUNTS],
-        "reliability": ["bin", "pixels", "glacier", "total"],
-    }
-
     def _read_record(self, run):
         """Return the record of a training, of the seed that the study says."""
         record = read_json(self.out / f"weights/{run.name}.json", *RECORD)
-        if (seed := record["settings"]["seed"]) != run.seed:
+        if (seed := _settings(record).get("seed")) != run.seed:
             raise InputError(
                 f"{run.name} in {self.out} was trained with the seed {seed}, not {run.seed}"
             )
@@ -67,8 +67,9 @@ class Results:
             if not weights.exists() or not record.exists():
                 raise InputError(f"no predictions in {folder / name}; run train and predict first")
             records[name] = read_json(record, "seconds", "windows", "recipe", "provenance")
-            recipe = records[name]["recipe"]
-            if (recipe["weights"], recipe["data"]) != (fingerprint(weights), tiles):
+            recipe = _settings(records[name], "recipe")
+            used = recipe.get("weights"), recipe.get("data")
+            if used != (fingerprint(weights), tiles):
                 raise InputError(
                     f"the predictions in {folder / name} are not by {weights} or of the tiles in "
                     f"{self.data} as they are now; run predict and evaluate for {name!r} again"
@@ -136,7 +137,7 @@ class Results:
         )
 
     def tables(self):
-        """Return every table there is to be had, by name."""
+        """Return every table that can be made, by name."""
         tables = {
             "networks": self.networks(),
             "regions": comparison.by_region(self.scores),
@@ -214,11 +215,16 @@ def best_training(profile, out, sources):
         raise InputError(f"no training of the profile {profile.name} in {out}; train one first")
     for path in there:
         record = read_json(path, "settings", "best_validation_iou")
-        if set(record["settings"]["inputs"]) <= set(sources):
+        if set(_settings(record).get("inputs", [None])) <= set(sources):
             scores[path.stem] = record["best_validation_iou"]
     if not scores:
         raise InputError(f"no network trained in {out} works on {', '.join(sources)} alone")
     return max(scores, key=scores.get)
+
+
+def _settings(record, key="settings"):
+    """Return the settings in a record; those of one that is not ours are none."""
+    return record[key] if isinstance(record[key], dict) else {}
 
 
 def _records(table):

@@ -1,5 +1,6 @@
 """The study from data to figures: the notebooks, run in order by papermill."""
 
+import builtins
 import hashlib
 import json
 import os
@@ -31,8 +32,8 @@ def run_study(profile="demo", *, data=None, out=None, seed=None, overwrite=False
 
     Parameters
     ----------
-    profile : str, Path or Profile
-        The parameters of the study.
+    profile : str or Path
+        The parameters of the study: the name of a profile, or a YAML file.
     data : str or Path, optional
         Folder of the tile files; by default the profile's, made if it is missing and can be.
     out : str or Path, optional
@@ -224,7 +225,9 @@ def _execute(source, target, parameters):
     except PapermillExecutionError as error:
         why = lack_of_memory(error.ename, error.evalue) or f"{error.ename}: {error.evalue}"
         message = f"{target.stem} stopped in cell {error.exec_count}: {why} (see {target})"
-        kind = InputError if error.ename in ("InputError", "OSError") else StudyError
+        known = getattr(builtins, error.ename, StudyError)
+        wrong_input = error.ename == "InputError" or issubclass(known, OSError)
+        kind = InputError if wrong_input else StudyError
         raise kind(" ".join(message.split())) from None
     except DeadKernelError:
         raise StudyError(

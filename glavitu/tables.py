@@ -8,7 +8,7 @@ import pandas as pd
 from glavitu.errors import InputError
 from glavitu.files import read_text
 
-MOST = 1 << 28  # bytes of a table
+MAX_BYTES = 1 << 28  # of a table
 
 
 def read_table(csv, columns, expected):
@@ -53,7 +53,7 @@ def _read_cells(csv):
     """Return the texts of a table without blanks around them, columns by the first line."""
     if not csv.is_file():
         raise InputError(f"no table at {csv}")
-    text = StringIO(read_text(csv, most=MOST))
+    text = StringIO(read_text(csv, most=MAX_BYTES))
     try:
         # The header is a row like others, so that a longer one is an error, not an index.
         cells = pd.read_csv(text, dtype=str, na_filter=False, header=None)

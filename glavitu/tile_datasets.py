@@ -29,13 +29,19 @@ def lazy_dataset(variables, manager, attributes):
         {
             name: (
                 _dimensions(name, array),
-                indexing.LazilyIndexedArray(_LazyArray(manager, array)),
+                _on_demand(_LazyArray(manager, array)),
             )
             for name, array in variables.items()
         },
         attrs=attributes,
     )
     return _georeference(dataset)
+
+
+def _on_demand(array):
+    """Read an array when it is asked for, and keep it, as `xarray.open_dataset` does."""
+    lazy = indexing.LazilyIndexedArray(array)
+    return indexing.CopyOnWriteArray(indexing.MemoryCachedArray(lazy))
 
 
 def _dimensions(name, array):

@@ -4,7 +4,7 @@ import re
 
 from glavitu.errors import InputError
 from glavitu.tables import inside, read_table
-from glavitu.tiles import LABELS, RESERVED, SPLITS, SURFACE
+from glavitu.tiles import LABELS, RESERVED, SPLITS, SURFACE, check_no_dimension
 
 FIXED_COLUMNS = ("tile", "region", "split", "groundtruth")
 
@@ -20,11 +20,12 @@ def read_tile_table(csv):
     if not sources:
         raise InputError(f"{csv} names no source; add a column such as 'optical' with paths")
     for source in sources:
-        if source in (*LABELS, *RESERVED) or not re.fullmatch(r"[\w.-]+", source):
+        if source in (*LABELS, *RESERVED) or not re.fullmatch(r"[\w-][\w.-]*", source):
             raise InputError(
                 f"{csv}: a source cannot be named {source!r}; use letters, digits and _ . - (the "
                 f"label's column is groundtruth; {', '.join(RESERVED)} are taken)"
             )
+        check_no_dimension(csv, source, sources)
     for column in (*FIXED_COLUMNS, *sources):
         if (table[column] == "").any():
             tile = table.loc[table[column] == "", "tile"].iloc[0]

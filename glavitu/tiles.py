@@ -71,13 +71,23 @@ def find_split(data, split):
     if not data.is_dir():
         raise InputError(
             f"no data folder at {data}; `python -m glavitu demo-data` makes demo data, other data "
-            "must be had (see README)"
+            "must be obtained first (see README)"
         )
     named = data / f"{split}.hdf5", *sorted(data.glob(f"{split}_*.hdf5"))
     found = [path for path in named if path.exists()]
     if not found:
         raise InputError(f"{data} has no {split}.hdf5 (or {split}_*.hdf5)")
     return found[0]
+
+
+def check_no_dimension(where, source, sources):
+    """Refuse a source called like the dimension of another one's bands."""
+    other = source.removesuffix("_band")
+    if other != source and other in sources:
+        raise InputError(
+            f"{where}: a source cannot be named {source!r} beside {other!r}, whose bands are "
+            "numbered by that name; name it otherwise"
+        )
 
 
 def check_same_scaling(tiles, scaling, sources):
@@ -237,10 +247,10 @@ class Tiles(Mapping):
         return values.astype(np.float32 if array.ndim == 3 else array.dtype, copy=False)
 
     def unpacked(self):
-        """Return the same tiles for who reads windows again and again: unpacked only once.
+        """Return the same tiles for callers that read windows repeatedly: unpacked only once.
 
-        What of compressed files is read takes room in the temporary folder, up to half of what is
-        free there; where that is too little, it is unpacked for every window.
+        The parts of compressed files that are read take up room in the temporary folder, up to half
+        of what is free there; where that is too little, they are unpacked for every window.
         """
         tiles = copy(self)
         tiles._mapped = unpack(self._mapped)
@@ -291,6 +301,7 @@ def _variables(file, name):
                     f"{file.filename}: tile {name} has a source {key!r}, which is the name of a "
                     "coordinate; name it otherwise"
                 )
+            check_no_dimension(f"{file.filename}: tile {name}", key, group)
             variables["groundtruth" if key in LABELS else key] = array
     if not any(array.ndim == 3 for array in variables.values()):
         raise InputError(f"{file.filename}: {name} holds no (y, x, band) arrays; not a tile file")

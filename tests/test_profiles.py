@@ -53,6 +53,7 @@ def test_the_extended_study_is_the_demo_with_more():
         ("repeats: 0", "repeats is 0, expected 1 to 1000"),
         ("ablation: {unet: [[dem]]}", "unknown architecture 'unet' in ablation"),
         ("ablation: {setr: [dem]}", "ablation of setr is .'dem'., expected a list of lists"),
+        ("ablation: {setr: [[a, b], [a-b]]}", "two trainings would be called 'setr-a-b'"),
         ("sizes: {resunet: 3}", "sizes of resunet is 3, expected a dict"),
         ("sizes: {foo: {a: 1}}", "unknown architecture 'foo' in sizes"),
     ],

@@ -52,6 +52,26 @@ def test_a_lazy_tile_can_be_copied(tmp_path, rng):
     assert np.array_equal(copy.deepcopy(tile)["dem"], arrays["dem"])
 
 
+def test_a_tile_can_be_changed_and_is_read_once(tmp_path, rng):
+    arrays = make_tile_arrays(rng, 8, 8)
+    tiles = open_tiles(write(tmp_path / "a.hdf5", {"A-1": (arrays, {})}))
+    tile = tiles["A-1"]
+    tile["dem"][0, 0, 0] = 7
+    assert tile["dem"].values[0, 0, 0] == 7
+    assert np.array_equal(tiles["A-1"]["dem"], arrays["dem"])
+    kept = tile["optical"].values
+    tiles.close()
+    assert np.array_equal(tile["optical"], kept)
+
+
+def test_a_source_cannot_be_called_like_the_bands_of_another(tmp_path, rng):
+    arrays = make_tile_arrays(rng, 8, 8)
+    arrays["dem_band"] = arrays["dem"]
+    path = write(tmp_path / "a.hdf5", {"A-1": (arrays, {})})
+    with pytest.raises(InputError, match="tile A-1: a source cannot be named 'dem_band' beside"):
+        open_tiles(path)
+
+
 def test_coordinates_and_crs_come_from_the_attributes(tmp_path, rng):
     attributes = {"transform": (30.0, 0, 5e5, 0, -30.0, 5e6), "crs": "EPSG:32632"}
     path = write(tmp_path / "a.hdf5", {"A-1": (make_tile_arrays(rng, 4, 6), attributes)})
