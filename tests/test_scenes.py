@@ -150,6 +150,13 @@ def test_labels_whose_background_counts_as_no_data_are_refused(tile_table, tmp_p
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("name", [".", "dem_band", "a/b", "x"])
+def test_sources_whose_names_cannot_be_are_refused(tile_table, tmp_path, name):
+    pd.read_csv(tile_table).rename(columns={"optical": name}).to_csv(tile_table, index=False)
+    with pytest.raises(InputError, match="a source cannot be named"):
+        compile_tiles(tile_table, tmp_path / "out")
+
+
 @pytest.mark.parametrize("column", ["tile", "region", "split", "groundtruth"])
 def test_a_missing_column_is_named(tile_table, tmp_path, column):
     pd.read_csv(tile_table).drop(columns=column).to_csv(tile_table, index=False)
