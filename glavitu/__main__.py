@@ -198,13 +198,19 @@ def _whole_numbers(text):
 @click.argument("csv")
 @click.argument("directory")
 @click.option("--patch-size", default=384, show_default=True, help="Least size of stored tiles.")
-def compile_(csv, directory, patch_size):
+@click.option(
+    "--bands",
+    multiple=True,
+    help="SOURCE=NAME,NAME,... that the rasters do not say, such as optical=blue,green,red,SWIR1.",
+)
+def compile_(csv, directory, patch_size, bands):
     """Compile CSV, a table of GeoTIFF tiles, to HDF5 files in DIRECTORY."""
     from glavitu.exploration import count_tiles
     from glavitu.scenes import compile_tiles
     from glavitu.tiles import open_tiles
 
-    for path in compile_tiles(csv, directory, patch_size=patch_size).values():
+    named = pairs(bands, lambda names: names.split(","), "SOURCE=NAME,NAME,...")
+    for path in compile_tiles(csv, directory, patch_size=patch_size, bands=named).values():
         tiles = open_tiles(path)
         counts = count_tiles(tiles)
         sources = ", ".join(f"{source} ({bands})" for source, bands in tiles.sources.items())

@@ -19,15 +19,14 @@ from glavitu.provenance import fingerprint, provenance
 from glavitu.tiles import find_split, open_tiles
 
 NAME = "band_ratio"
-# Number of optical bands -> place of the bright band of the candidates, and of SWIR1.
-BANDS = {6: ({"green": 1, "red": 2, "NIR": 3}, 4), 5: ({"green": 1, "red": 2, "NIR": 3}, 4)}
-BANDS |= {4: ({"green": 1, "red": 2}, 3)}
+BRIGHT, DARK = ("green", "red", "NIR"), "SWIR1"  # bands on ice: the candidates, and the other one
 THRESHOLDS = np.round(np.arange(-0.5, 1, 0.02), 2)
 
 
 def applies(tiles):
-    """Return whether all tiles have the optical bands, in an order that is known here."""
-    known = tiles.sources.get("optical") in BANDS
+    """Return whether all tiles have SWIR1 and a brighter band, and say which they are."""
+    names = tiles.band_names.get("optical", ())
+    known = DARK in names and any(band in names for band in BRIGHT)
     return known and all(tiles.has(tile, "optical") for tile in tiles)
 
 
@@ -37,12 +36,16 @@ def fit(tiles):
     Parameters
     ----------
     tiles : Tiles
-        Training tiles with the optical bands blue, green, red, NIR, SWIR1 and SWIR2, the first five
-        of them, or blue, green, red and SWIR1.
+        Training tiles whose optical bands have names: the six of the published data, or others that
+        the file names, SWIR1 and one of `BRIGHT` among them.
     """
     if not applies(tiles):
-        raise InputError(f"{tiles.path}: no optical bands whose order is known; no ratio to take")
-    bright, _ = BANDS[tiles.sources["optical"]]
+        raise InputError(
+            f"{tiles.path} has no optical bands named SWIR1 and {' or '.join(BRIGHT)}, no ratio to "
+            "take; compile can name them"
+        )
+    names = tiles.band_names["optical"]
+    bright = [band for band in BRIGHT if band in names]
     hits = {band: np.zeros(len(THRESHOLDS), np.int64) for band in bright}
     found = {band: np.zeros(len(THRESHOLDS), np.int64) for band in bright}
     total = 0
@@ -52,7 +55,7 @@ def fit(tiles):
         total += int(glacier[labelled].sum())
         optical = reflectance(tiles.read(name, "optical"), tiles.scaling)
         for band in bright:
-            index = normalised_difference(optical, band)
+            index = normalised_difference(optical, names, band)
             # Pixels above each threshold, from the counts between them.
             for mask, sums in ((labelled, found), (labelled & glacier, hits)):
                 place = np.searchsorted(THRESHOLDS, index[mask], side="left")
@@ -68,10 +71,9 @@ def fit(tiles):
     }
 
 
-def normalised_difference(optical, band):
-    """Return (band - SWIR1) / (band + SWIR1) of reflectances (y, x, band)."""
-    bright, swir = BANDS[optical.shape[2]]
-    a, b = optical[..., bright[band]], optical[..., swir]
+def normalised_difference(optical, names, band):
+    """Return (band - SWIR1) / (band + SWIR1) of reflectances (y, x, band) with names."""
+    a, b = (optical[..., names.index(name)] for name in (band, DARK))
     return (a - b) / np.maximum(a + b, 1e-6)
 
 
@@ -109,7 +111,8 @@ def _map(train, test, folder, recipe):
     started = time.perf_counter()
     for name, tile in test.items():
         optical = reflectance(test.read(name, "optical"), test.scaling)
-        mapped = normalised_difference(optical, rule["band"]) > rule["threshold"]
+        index = normalised_difference(optical, test.band_names["optical"], rule["band"])
+        mapped = index > rule["threshold"]
         probabilities = np.stack([~mapped, mapped], -1).astype(np.float32)
         write_netcdf(as_prediction(tile, probabilities), folder / f"{name}.nc")
     seconds = round(time.perf_counter() - started, 3)

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from glavitu.progress import progress
-from glavitu.sensors import BANDS, SURFACES
+from glavitu.sensors import SURFACES
 from glavitu.tiles import SURFACE, UNKNOWN
 
 SAMPLE = 20_000  # pixels per tile that a histogram is made of
@@ -40,18 +40,6 @@ def surface_shares(tiles):
     return pd.Series(known) / sum(known.values())
 
 
-def band_name(source, band, bands):
-    """Return what a plot or table calls a band, counted from 1, of a source with so many.
-
-    Examples
-    --------
-    >>> band_name("optical", 4, 6), band_name("optical", 4, 4), band_name("dem", 2, 2)
-    ('optical NIR', 'optical band 4', 'dem slope')
-    """
-    known = BANDS.get(source, ()) if source != "sar" else ()  # which differ from set to set
-    return f"{source} {known[band - 1] if len(known) == bands else f'band {band}'}"
-
-
 def band_histograms(tiles, sources=None, *, bins=40):
     """Return the distribution of each band for both classes.
 
@@ -67,8 +55,9 @@ def band_histograms(tiles, sources=None, *, bins=40):
     Returns
     -------
     pandas.DataFrame
-        Columns source, band (from 1), from, to (scaled value), background and glacier (shares of
-        the pixels of each class in the band; values beyond the range are in the outer bins).
+        Columns source, band (from 1), name (such as ``optical NIR``), from, to (scaled value),
+        background and glacier (shares of the pixels of each class in the band; values beyond the
+        range are in the outer bins).
     """
     sources = sources or tiles.sources
     pixels = [_sample(tiles, name, sources) for name in progress(tiles, description="histograms")]
@@ -76,7 +65,10 @@ def band_histograms(tiles, sources=None, *, bins=40):
     tables = []
     for source, bands in sources.items():
         values = np.concatenate([arrays[source] for arrays, _ in pixels])
-        tables += [_histogram(values[:, b], glacier, bins, source, b + 1) for b in range(bands)]
+        for band in range(bands):
+            table = _histogram(values[:, band], glacier, bins)
+            name = f"{source} {tiles.band_names[source][band]}"
+            tables.append(table.assign(source=source, band=band + 1, name=name))
     return pd.concat(tables, ignore_index=True)
 
 
@@ -92,7 +84,7 @@ def _sample(tiles, name, sources):
     return arrays, label[chosen, 1] > 0.5
 
 
-def _histogram(values, glacier, bins, source, band):
+def _histogram(values, glacier, bins):
     low, high = np.percentile(values, (1, 99))
     edges = np.linspace(low, max(high, low + 1e-6), bins + 1)
     values = np.clip(values, edges[0], edges[-1])
@@ -100,5 +92,4 @@ def _histogram(values, glacier, bins, source, band):
         name: np.histogram(values[chosen], edges)[0] / max(1, chosen.sum())
         for name, chosen in (("background", ~glacier), ("glacier", glacier))
     }
-    frame = pd.DataFrame({"from": edges[:-1], "to": edges[1:], **shares})
-    return frame.assign(source=source, band=band)
+    return pd.DataFrame({"from": edges[:-1], "to": edges[1:], **shares})

@@ -13,7 +13,6 @@ from matplotlib.patheffects import Normal, Stroke
 from glavitu import band_ratio
 from glavitu.charts import style, tidy
 from glavitu.evaluation import read_prediction
-from glavitu.exploration import band_name
 from glavitu.report import title
 from glavitu.tiles import UNLABELLED
 from glavitu.units import pixel_size
@@ -76,7 +75,7 @@ def plot_tiles(tiles, names, sources=None):
             image = ax.imshow(band, cmap="cividis")
             ax.set_facecolor(NO_LABEL)
             ax.figure.colorbar(image, ax=ax, label="scaled value", shrink=0.85)
-    headings = [band_name(source, 1, tile[source].shape[2]) for source in sources]
+    headings = [f"{source} {tiles.band_names[source][0]}" for source in sources]
     for ax, heading in zip(axes[0], ["false colour, outline", *headings], strict=True):
         ax.set_title(heading)
     return _bare(axes.ravel())
@@ -193,7 +192,7 @@ def plot_map_grid(tiles, names, folder, methods):
 
 def plot_histograms(histograms, axes=None):
     """Draw the distribution of each band for both classes, from a table of `band_histograms`."""
-    bands = list(histograms.groupby(["source", "band"], sort=False))
+    bands = list(histograms.groupby("name", sort=False))
     if axes is None:
         columns = min(5, len(bands))
         rows = -(-len(bands) // columns)
@@ -201,13 +200,12 @@ def plot_histograms(histograms, axes=None):
             rows, columns, figsize=(2.2 * columns, 1.9 * rows), layout="constrained", squeeze=False
         )
     axes = np.ravel(axes)
-    counts = histograms.groupby("source")["band"].max()
-    for ax, ((source, band), table) in zip(axes, bands, strict=False):
+    for ax, (name, table) in zip(axes, bands, strict=False):
         for label, colour in (("background", "#E69F00"), ("glacier", "#0072B2")):
             ax.stairs(
                 table[label], [*table["from"], table["to"].iloc[-1]], color=colour, label=label
             )
-        ax.set(title=band_name(source, band, counts[source]), yticks=[])
+        ax.set(title=name, yticks=[])
     for ax in axes[len(bands) :]:
         ax.set_axis_off()
     handles, labels = axes[0].get_legend_handles_labels()

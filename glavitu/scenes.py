@@ -19,7 +19,7 @@ from glavitu.profiles import UNFINISHED
 from glavitu.progress import progress
 from glavitu.rasters import Grid, place_in
 from glavitu.tile_tables import read_tile_table, sources_of
-from glavitu.tiles import SPLITS, SURFACE, UNKNOWN
+from glavitu.tiles import SPLITS, SURFACE, UNKNOWN, are_names
 
 MOST = 1 << 30  # numbers in a raster that is read as a whole
 LARGEST_PATCH = 1 << 14  # pixels of a side
@@ -71,7 +71,7 @@ def write_raster(path, array):
             part.write_bytes(memory.getbuffer())
 
 
-def compile_tiles(csv, directory, *, patch_size=384):
+def compile_tiles(csv, directory, *, patch_size=384, bands=None):
     """Compile a table of GeoTIFF tiles to ``train.hdf5``, ``val.hdf5`` and ``test.hdf5``.
 
     Sources are scaled to about 0..1, linearly, from the 1st to the 99th percentile of the training
@@ -92,6 +92,9 @@ def compile_tiles(csv, directory, *, patch_size=384):
         Folder for the three files; existing ones are replaced.
     patch_size : int
         Least height and width of the stored tiles, in pixels.
+    bands : dict of str to list of str, optional
+        Source -> names of its bands, in order, for figures and the band ratio (which needs SWIR1
+        and green, red or NIR of ``optical``); by default what the rasters call their bands.
 
     Returns
     -------
@@ -105,19 +108,36 @@ def compile_tiles(csv, directory, *, patch_size=384):
     """
     if not 1 <= patch_size <= LARGEST_PATCH:
         raise InputError(f"patch_size is {patch_size}, expected 1 to {LARGEST_PATCH} pixels")
-    table, scaling = survey(csv)
+    table, scaling, names = survey(csv, bands)
     with locked(Path(directory) / "tiles"):
         (Path(directory) / UNFINISHED).unlink(missing_ok=True)
-        return write_splits(table, scaling, directory, patch_size)
+        return write_splits(table, scaling, names, directory, patch_size)
 
 
-def survey(csv):
-    """Return the table at `csv`, checked, and source -> the scaling of its bands."""
+def survey(csv, bands=None):
+    """Return the table at `csv`, checked, and by source the scaling and the names of its bands."""
     table = read_tile_table(Path(csv))
-    return table, _training_scaling(table, sources_of(table))
+    sources = sources_of(table)
+    if unknown := [source for source in bands or {} if source not in sources]:
+        raise InputError(
+            f"bands of {unknown[0]!r} are named, but the sources are {', '.join(sources)}"
+        )
+    scaling, names = _training_scaling(table, sources)
+    return table, scaling, names | _checked_names(bands or {}, scaling)
 
 
-def write_splits(table, scaling, directory, patch_size):
+def _checked_names(bands, scaling):
+    """Refuse names that are not one for each band of a source."""
+    for source, names in bands.items():
+        count = len(scaling[source]["low"])
+        if not are_names(names) or len(names) != count:
+            raise InputError(
+                f"the bands of {source!r} are named {names!r}, expected {count} different names"
+            )
+    return {source: list(names) for source, names in bands.items()}
+
+
+def write_splits(table, scaling, names, directory, patch_size):
     """Write the files of `compile_tiles`, of what `survey` gives, to a folder that is locked."""
     directory = Path(directory)
     paths = {split: directory / f"{split}.hdf5" for split in SPLITS}
@@ -127,7 +147,7 @@ def write_splits(table, scaling, directory, patch_size):
         replacing(paths["test"]) as test,
     ):
         for split, part in zip(SPLITS, (train, val, test), strict=True):
-            _write_split(part, table[table["split"] == split], scaling, patch_size)
+            _write_split(part, table[table["split"] == split], scaling, names, patch_size)
         # Never some of these tiles beside some of those before, which were scaled otherwise.
         for old in (*paths.values(), directory / "demo_data.json"):
             old.unlink(missing_ok=True)
@@ -193,19 +213,32 @@ def _describe(array):
 
 
 def _training_scaling(table, sources):
-    """Return per source the 1st and 99th percentile of each band over the training split."""
+    """Return per source the 1st and 99th percentile of each band over the training split.
+
+    Also the names of the bands, of those sources whose rasters all call them the same.
+    """
     rows = table[table["split"] == "train"]
     share = max(1000, SAMPLE // len(rows))
     samples = {source: [] for source in sources}
-    bands = {}
+    bands, names = {}, {source: set() for source in sources}
     for _, row in progress(rows.iterrows(), total=len(rows), description="statistics"):
         arrays = _read_tile(row, sources)[1]
         bands = bands or {source: array.sizes["band"] for source, array in arrays.items()}
         _check_bands(row, arrays, bands)
         for source, array in arrays.items():
+            names[source].add(_names(array))
             pixels = array.values.reshape(-1, array.sizes["band"])
             samples[source].append(pixels[:: max(1, len(pixels) // share)])
-    return {source: _percentiles(source, tiles) for source, tiles in samples.items()}
+    scaling = {source: _percentiles(source, tiles) for source, tiles in samples.items()}
+    same = {source: found.pop() for source, found in names.items() if len(found) == 1}
+    return scaling, {source: list(found) for source, found in same.items() if found}
+
+
+def _names(array):
+    """Return what a raster calls its bands, nothing if it does not name each."""
+    names = array.attrs.get("long_name", ())
+    names = (names,) if isinstance(names, str) else tuple(names)
+    return names if len(names) == array.sizes["band"] and are_names(names) else ()
 
 
 def _percentiles(source, tiles):
@@ -221,10 +254,11 @@ def _percentiles(source, tiles):
     return {"low": low.tolist(), "high": high.tolist()}
 
 
-def _write_split(path, rows, scaling, patch_size):
+def _write_split(path, rows, scaling, names, patch_size):
     labelled, expected = False, {s: len(bounds["low"]) for s, bounds in scaling.items()}
     with open_new(path) as file:
         file.attrs["scaling"] = json.dumps(scaling)
+        file.attrs["bands"] = json.dumps(names)
         file.attrs["software"] = f"glavitu {__version__}"
         for _, row in progress(rows.iterrows(), total=len(rows), description=rows["split"].iloc[0]):
             label, arrays, surface = _read_tile(row, list(scaling))

@@ -9,12 +9,9 @@ from scipy import ndimage
 
 from glavitu import terrain
 from glavitu.terrain import fractal
+from glavitu.tiles import PUBLISHED_BANDS
 
-BANDS = {
-    "optical": ("blue", "green", "red", "NIR", "SWIR1", "SWIR2"),
-    "dem": ("elevation", "slope"),
-    "sar": ("backscatter", "coherence"),
-}
+BANDS = PUBLISHED_BANDS | {"sar": ("backscatter", "coherence")}
 SURFACES = {
     "rock": 0,
     "clean ice": 1,

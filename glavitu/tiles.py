@@ -33,6 +33,10 @@ from glavitu.units import are_numbers, check_scaling, pixel_size
 from glavitu.unpacking import unpack
 
 SPLITS = ("train", "val", "test")
+PUBLISHED_BANDS = {
+    "optical": ("blue", "green", "red", "NIR", "SWIR1", "SWIR2"),
+    "dem": ("elevation", "slope"),
+}
 UNLABELLED = 255  # in maps of classes
 LABELS = ("groundtruth", "outlines")  # the paper's name and the successor study's
 SURFACE = "surface"  # codes: `sensors.SURFACES` + 10 * `sensors.SKY`
@@ -78,6 +82,13 @@ def find_split(data, split):
     if not found:
         raise InputError(f"{data} has no {split}.hdf5 (or {split}_*.hdf5)")
     return found[0]
+
+
+def are_names(names):
+    """Tell whether these are names of bands: texts, each there once."""
+    return isinstance(names, list | tuple) and (
+        all(isinstance(name, str) and name for name in names) and len(set(names)) == len(names)
+    )
 
 
 def check_no_dimension(where, source, sources):
@@ -185,6 +196,23 @@ class Tiles(Mapping):
             for source, array in variables.items()
             if source != "groundtruth" and array.ndim == 3
         }
+
+    @cached_property
+    def band_names(self):
+        """Source name -> what its bands are called, as the file says or in the published order.
+
+        Bands whose order nobody says are called ``band 1`` and so on.
+        """
+        with reading(f"{self.path}: the attribute bands"):
+            named = json.loads(self.attrs.get("bands", "{}"))
+        if not isinstance(named, dict) or not all(map(are_names, named.values())):
+            raise InputError(f"{self.path}: the attribute bands names no bands of sources")
+        found = {}
+        for source, count in self.sources.items():
+            known = [names.get(source, ()) for names in (named, PUBLISHED_BANDS)]
+            numbered = [f"band {band + 1}" for band in range(count)]
+            found[source] = next((list(names) for names in known if len(names) == count), numbered)
+        return found
 
     @property
     def pixel_size(self):

@@ -42,16 +42,17 @@ def test_the_threshold_is_tuned_on_reflectance_and_maps_what_it_can(folder, tmp_
 
 def test_counts_above_each_threshold_are_those_of_comparing(folder, monkeypatch):
     tiles = open_tiles(folder / "train.hdf5")
+    names = tiles.band_names["optical"]
     hits = found = total = 0
     for name in tiles:
         optical = band_ratio.reflectance(tiles.read(name, "optical"), tiles.scaling)
         label = tiles.read(name, "groundtruth")
-        mapped = band_ratio.normalised_difference(optical, "red") > 0.1
+        mapped = band_ratio.normalised_difference(optical, names, "red") > 0.1
         hits += (mapped & (label[..., 1] == 1)).sum()
         found += (mapped & label.any(-1)).sum()
         total += label[..., 1].sum()
     monkeypatch.setattr(band_ratio, "THRESHOLDS", np.array([0.1]))
-    monkeypatch.setattr(band_ratio, "BANDS", {6: ({"red": 2}, 4)})
+    monkeypatch.setattr(band_ratio, "BRIGHT", ["red"])
     assert band_ratio.fit(tiles)["training_iou"] == pytest.approx(hits / (total + found - hits))
 
 
@@ -67,8 +68,25 @@ def test_it_is_mapped_once_and_anew_for_other_data(folder, tmp_path):
 def test_bands_in_an_unknown_order_are_refused(tiny_data):
     tiles = open_tiles(tiny_data / "train.hdf5")
     assert not band_ratio.applies(tiles)
-    with pytest.raises(InputError, match="no optical bands whose order is known"):
+    with pytest.raises(InputError, match="no optical bands named SWIR1 and green or red or NIR"):
         band_ratio.fit(tiles)
+
+
+def test_other_bands_are_those_that_the_file_names(folder, tmp_path):
+    for split in ("train", "test"):
+        with h5py.File(folder / f"{split}.hdf5", "r+") as file:
+            for tile in file.values():  # SWIR1, NIR, red, green
+                bands = tile["optical"][()][..., [4, 3, 2, 1]]
+                del tile["optical"]
+                tile["optical"] = bands
+            file.attrs["scaling"] = json.dumps({"optical": {"low": [0.1] * 4, "high": [0.9] * 4}})
+    with pytest.raises(InputError, match="compile can name them"):  # they may be any four
+        band_ratio.map_tiles(folder, tmp_path / "out")
+    for split in ("train", "test"):
+        with h5py.File(folder / f"{split}.hdf5", "r+") as file:
+            file.attrs["bands"] = json.dumps({"optical": ["SWIR1", "NIR", "red", "green"]})
+    rule = band_ratio.map_tiles(folder, tmp_path / "out")
+    assert rule["band"] == "green" and rule["training_iou"] == pytest.approx(1)
 
 
 def test_there_is_none_where_a_tile_lacks_the_optical_bands(folder):

@@ -150,6 +150,24 @@ def test_labels_whose_background_counts_as_no_data_are_refused(tile_table, tmp_p
     assert not (tmp_path / "out").exists()
 
 
+def test_bands_have_the_names_given_or_those_of_the_rasters(tile_table, tmp_path):
+    def names(**options):
+        paths = compile_tiles(tile_table, tmp_path / "out", patch_size=16, **options)
+        found = [open_tiles(path).band_names for path in paths.values()]
+        assert found[0] == found[1] == found[2]
+        return found[0]
+
+    assert names() == {"optical": ["band 1", "band 2"], "dem": ["band 1"]}
+    with rasterio.open(tile_table.parent / "optical_0.tif", "r+") as file:
+        file.descriptions = ("red", "SWIR1")
+    assert names()["optical"] == ["red", "SWIR1"]
+    given = {"optical": ["green", "SWIR1"], "dem": ["height"]}
+    assert names(bands=given) == given
+    for wrong in ({"optical": ["red"]}, {"optical": ["a", "a"]}, {"dem": "x"}, {"sar": ["x"]}):
+        with pytest.raises(InputError, match="bands of '(optical|dem|sar)' are named"):
+            names(bands=wrong)
+
+
 @pytest.mark.parametrize("name", [".", "dem_band", "a/b", "x"])
 def test_sources_whose_names_cannot_be_are_refused(tile_table, tmp_path, name):
     pd.read_csv(tile_table).rename(columns={"optical": name}).to_csv(tile_table, index=False)

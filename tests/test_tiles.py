@@ -311,3 +311,13 @@ def test_a_file_that_may_not_be_read_is_told_as_such(tiny_data):
         with pytest.raises(PermissionError) as told:
             read(path)
         assert str(told.value.filename) == str(path)
+
+
+@pytest.mark.parametrize("bands", ["[]", '{"dem": "xy"}', '{"dem": ["a", "a"]}', '{"dem": [1, 2]}'])
+def test_names_of_bands_that_are_none_are_refused(tmp_path, rng, bands):
+    path = write(tmp_path / "a.hdf5", {"A-1": (make_tile_arrays(rng, 8, 8), {})})
+    assert open_tiles(path).band_names["dem"] == ["elevation", "slope"]
+    with h5py.File(path, "r+") as file:
+        file.attrs["bands"] = bands
+    with pytest.raises(InputError, match="a.hdf5: the attribute bands names no bands"):
+        _ = open_tiles(path).band_names
