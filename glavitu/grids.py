@@ -9,12 +9,11 @@ import os
 import threading
 
 import numpy as np
-from rasterio.enums import MaskFlags
 from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
 from glavitu.errors import InputError
-from glavitu.local_rasters import first_line
+from glavitu.local_rasters import first_line, has_nodata
 from glavitu.rasters import cell_sizes, check_sources, inspect, listed, plan
 
 
@@ -28,9 +27,9 @@ def open_scene(paths, *, inputs=None, grid=None, nodata=None):
         with a CRS, of any grid. Values are used as they are stored.
     inputs : dict of str to int, optional
         Number of bands that a network wants of each source, in its order; what the files hold by
-        default. A band marked as transparency counts and is data, as GDAL marks the fourth of many
-        files that is none. Where two are wanted of ``dem`` and the file has elevation alone, in
-        metres, the second is the slope (see `slope_of`).
+        default. A band marked as transparency is treated as data: GDAL marks the fourth band of
+        many files so, although it is not. Where two are wanted of ``dem`` and the file has
+        elevation alone, in metres, the second is the slope (see `slope_of`).
     grid : str, optional
         Source whose CRS, pixels and extent are the scene's; "optical" by default, or the first
         source of `paths` where there is no such.
@@ -97,7 +96,8 @@ class Scene:
         self.report = report
         self._grid, self._layers = grid, layers
         sloping = any(layer.slope for layer in layers.values())
-        self._cells = cell_sizes(grid) if sloping else None
+        middles = np.arange(grid.shape[0]) + 0.5, grid.shape[1] / 2
+        self._cells = cell_sizes(grid, *middles) if sloping else None
         self._local = threading.local()
 
     def __reduce__(self):
@@ -129,10 +129,10 @@ class Scene:
         -------
         dict of str to numpy.ndarray
             float32 (height, width, bands) of each source, NaN where it has no data: its nodata
-            value, masked or not finite, or beyond its extent or that of the scene. What is
-            resampled comes from the pixels with data alone: a gap is narrower by up to half a
-            pixel of the source on each side, and wider by as much where pixels that are not finite
-            are not its nodata value.
+            value, masked or not finite, or beyond its extent or that of the scene. Resampling
+            uses only pixels with data, so gaps shrink by up to half a pixel of the source on each
+            side; around NaN or infinite pixels that are not the declared nodata value they grow by
+            as much.
 
         Raises
         ------
@@ -174,8 +174,7 @@ class Scene:
         try:
             if key not in opened:
                 opened[key] = layer.open(self._grid)
-            transparent = MaskFlags.alpha in opened[key].mask_flag_enums[0]
-            values = opened[key].read(window=window, masked=not transparent)
+            values = opened[key].read(window=window, masked=has_nodata(opened[key]))
             if layer.method is None and layer.nodata is not None:
                 values = np.ma.masked_where(values == layer.nodata, values)
         except RasterioError as error:

@@ -69,7 +69,7 @@ def mass_balance(elevation, ela, cell, *, gradient):
     """
     height = elevation - ela
     # Snow does not stay on faces steeper than some 45 degrees.
-    held = np.clip((1.4 - terrain.slope_of(elevation, cell)) / 0.6, 0, 1)
+    held = np.clip((1.4 - terrain.tangent_of_slope(elevation, cell)) / 0.6, 0, 1)
     gain = np.minimum(0.5 * gradient * height, 2) * held
     # Ice that reaches the sea calves.
     return np.where(height > 0, gain, gradient * height) - 20 * (elevation < 0)
@@ -109,7 +109,7 @@ def glaciers(bed, ela, cell, *, gradient=0.007, rounds=5):
         balance = mass_balance(surface, ela, cell, gradient=gradient)
         flux = _route(routing, balance * cell, steps=steps)
         slope = np.maximum(
-            terrain.slope_of(ndimage.gaussian_filter(surface, 250 / cell), cell), 0.06
+            terrain.tangent_of_slope(ndimage.gaussian_filter(surface, 250 / cell), cell), 0.06
         )
         thickness = crest * (flux / (FLUIDITY * slope**3)) ** 0.2
         level = _level(bed, thickness, 150 / cell)
@@ -135,7 +135,7 @@ def _level(bed, thickness, sigma):
 
 def _debris(routing, thickness, flux, bed, cell, steps):
     """Log of the rock that cliffs shed on to the ice, per flux that is left to carry it."""
-    shed = np.where(thickness < 5, np.clip(terrain.slope_of(bed, cell) - 0.6, 0, 1), 0)
+    shed = np.where(thickness < 5, np.clip(terrain.tangent_of_slope(bed, cell) - 0.6, 0, 1), 0)
     load = _route(routing, shed, steps=steps)
     # Moraines are wider than the cell-wide paths that the routing prefers.
     load, flux = (ndimage.gaussian_filter(a, 0.7) for a in (load, flux))

@@ -9,6 +9,7 @@ import numpy as np
 import rasterio
 from pyproj import CRS
 from pyproj.exceptions import DataDirError, ProjError
+from rasterio.enums import MaskFlags
 from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetReader
 
@@ -17,7 +18,6 @@ from glavitu.errors import InputError
 # GDAL drivers whose files only say where the pixels are: other files, or servers.
 INDIRECT = {"VRT", "DERIVED", "GTI", "STACIT", "STACTA", "HTTP", "WCS", "WMS", "WMTS", "OGCAPI"}
 INDIRECT |= {"DAAS", "EEDAI", "NGW", "PLMOSAIC"}
-
 
 MOST_BANDS = 1000  # of a raster; a file may declare 65,535 that it does not hold
 
@@ -65,6 +65,15 @@ def check_proj():
         ) from None
 
 
+def has_nodata(dataset):
+    """Tell whether pixels that a dataset masks have no data.
+
+    They have where a band is marked as transparency: GDAL marks the fourth band of many files so,
+    although it is one of values.
+    """
+    return MaskFlags.alpha not in dataset.mask_flag_enums[0]
+
+
 def check_bands(path, dataset):
     """Refuse a raster of more bands than any sensor has, or of complex numbers."""
     if dataset.count > MOST_BANDS:
@@ -77,6 +86,11 @@ def check_bands(path, dataset):
 
 def check_north_up(path, transform):
     """Refuse a raster whose rows do not run from west to east, the northernmost first."""
+    if transform == rasterio.Affine.identity():
+        raise InputError(
+            f"{path} has no georeferencing; assign it, as with gdal_edit.py -a_ullr WEST NORTH "
+            "EAST SOUTH -a_srs EPSG:CODE"
+        )
     straight = transform.a > 0 > transform.e and not transform.b and not transform.d
     if not straight or not np.isfinite(tuple(transform)).all():
         raise InputError(

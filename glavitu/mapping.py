@@ -28,6 +28,7 @@ from glavitu.mapping_settings import (
 )
 from glavitu.progress import say
 from glavitu.provenance import fingerprint, provenance
+from glavitu.rasters import Grid, pixel_size
 from glavitu.streaming import connected, predict_scene, remove_parts, reuse
 from glavitu.strips import Job, check_dropout, opened
 from glavitu.windows import check_stride
@@ -180,7 +181,7 @@ def map_scene(
                 pixels = units.sample(scene)
                 if own_scaling:
                     scaling = units.own_scaling(pixels)
-                size = units.pixel_size(scene.transform, scene.crs)
+                size = pixel_size(Grid(scene.crs, scene.transform, scene.shape))
                 record = {
                     "architecture": built["architecture"],
                     "grid": scene.report,

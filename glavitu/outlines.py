@@ -20,6 +20,7 @@ from glavitu.areas import geodesic_area
 from glavitu.errors import InputError
 from glavitu.files import replacing
 from glavitu.local_rasters import check_north_up, first_line
+from glavitu.rasters import Grid
 from glavitu.staircase import cuts_of, on_map, straighten
 from glavitu.staircase import smooth as smoothed
 
@@ -78,7 +79,8 @@ def trace(path, *, confidence=None, min_area=0.01, smooth=0.0, attributes=None, 
         crs = CRS.from_user_input(raster.crs)
         for pieces in _finished_pieces(raster, layer, rows, lambda values: values == GLACIER):
             found, mean = _merge(pieces)
-            found = smoothed(found, cuts_of(found, raster.transform, crs, smooth))
+            grid = Grid(raster.crs, raster.transform, raster.shape)
+            found = smoothed(found, cuts_of(found, grid, smooth))
             found = on_map(found, raster.transform)
             area = geodesic_area(found, crs)
             for kept, new in zip((polygons, areas, means), (found, area, mean), strict=True):

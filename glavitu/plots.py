@@ -5,6 +5,7 @@ Each function draws on given or new axes, returns them, and never shows.
 
 import matplotlib.pyplot as plt
 import numpy as np
+from affine import Affine
 from matplotlib.colors import to_rgb
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch as Swatch
@@ -13,9 +14,9 @@ from matplotlib.patheffects import Normal, Stroke
 from glavitu import band_ratio
 from glavitu.charts import style, tidy
 from glavitu.evaluation import read_prediction
+from glavitu.rasters import Grid, cell_sizes, pixel_size
 from glavitu.report import title
 from glavitu.tiles import UNLABELLED
-from glavitu.units import pixel_size
 
 TRUTH, MAPPED, MISS, FALSE_ALARM = "#FFFF00", "#FF00FF", "#E69F00", "#661100"
 NO_LABEL = "#BBBBBB"
@@ -38,7 +39,7 @@ def false_colour(tile, source="optical"):
 def stretch(values, bands=None):
     """Return bands (y, x, band) as RGB between their 2nd and 98th percentile; NaN becomes 0.
 
-    The bands of red, green and blue are counted from 1, by default as of `false_colour`.
+    The bands of red, green and blue are counted from 1, by default those of `false_colour`.
     """
     false = {6: (5, 4, 3), 5: (5, 4, 3), 4: (4, 3, 2), 3: (3, 2, 1)}
     order = bands or false.get(values.shape[2], (1, 1, 1))
@@ -222,17 +223,17 @@ def _outline(ax, glacier, colour):
 
 def _pixel(tile):
     """Return the size of a tile's pixels in metres, None where it is not known."""
-    if "x" in tile.coords and "spatial_ref" in tile.coords and tile.rio.crs.is_projected:
-        return pixel_size([float(tile["x"][1] - tile["x"][0])], tile.rio.crs)
-    return None
+    if "x" not in tile.coords or "spatial_ref" not in tile.coords:
+        return None
+    return pixel_size(Grid(tile.rio.crs, tile.rio.transform(), (tile.sizes["y"], tile.sizes["x"])))
 
 
 def _scale_bar(ax, unit):
-    """Draw a length of whole kilometres, about a fifth of the width, where the unit of x is known.
+    """Draw a length of whole kilometres, about a fifth of the width.
 
-    `unit` is in metres.
+    `unit` is what one step in x is in metres, None where that is not known.
     """
-    if unit is None:
+    if unit is None or not np.isfinite(unit):
         return
     left, right = ax.get_xlim()
     width = abs(right - left) * unit / 1000
@@ -286,6 +287,8 @@ def plot_quicklook(
     axes[1].set_title("probability of glacier (white: no data)")
     axes[1].figure.colorbar(shown, ax=axes[1], shrink=0.8)
     axes[0].set(xlabel="", ylabel="")  # geopandas names the axes of the CRS
-    if extent and outlines.crs is not None and outlines.crs.is_projected:
-        _scale_bar(axes[0], outlines.crs.axis_info[0].unit_conversion_factor)
+    if extent and outlines.crs is not None:
+        left, right, bottom, top = extent
+        whole = Grid(outlines.crs, Affine(right - left, 0, left, 0, bottom - top, top), (1, 1))
+        _scale_bar(axes[0], cell_sizes(whole, 0.5, 0.5)[1, 0] / (right - left))
     return _bare(axes)

@@ -121,8 +121,10 @@ def _with_nodata(dataset, value, declared):
         source = SubElement(made, "ComplexSource")
         SubElement(source, "SourceFilename").text = dataset.name
         SubElement(source, "SourceBand").text = str(band)
-        hidden = {True: ("NODATA", "nan"), False: ("UseMaskBand", "true")}[declared != declared]
-        SubElement(source, hidden[0]).text = hidden[1]  # is not copied
+        if declared is not None and np.isnan(declared):  # what means no data is not copied
+            SubElement(source, "NODATA").text = "nan"
+        else:
+            SubElement(source, "UseMaskBand").text = "true"
     return rasterio.open(tostring(view, encoding="unicode"), sharing=False)
 
 
@@ -224,19 +226,28 @@ def _pixels_per_pixel(raster, grid):
     return abs(np.linalg.det(corners[1:] - corners[0])) ** 0.5
 
 
-def cell_sizes(grid):
-    """Height and width in metres, on the ellipsoid, of the middle pixel of each row: (2, rows)."""
-    rows, middle = np.arange(grid.shape[0]) + 0.5, np.full(grid.shape[0], grid.shape[1] / 2)
+def cell_sizes(grid, rows, columns):
+    """Height and width (2, n) in metres, on the ellipsoid, of pixels centred at rows and columns.
+
+    Rows and columns are counted from the corner of the grid.
+    """
+    rows, columns = np.broadcast_arrays(np.atleast_1d(rows), columns)
     to_degrees = _transformer(grid.crs, "EPSG:4326")
 
     def length(down, right):
         ends = (
-            to_degrees.transform(*_coordinates(grid, rows + half * down, middle + half * right))
+            to_degrees.transform(*_coordinates(grid, rows + half * down, columns + half * right))
             for half in (-0.5, 0.5)
         )
         return Geod(ellps="WGS84").inv(*next(ends), *next(ends))[2]
 
     return np.stack([length(1, 0), length(0, 1)])
+
+
+def pixel_size(grid):
+    """Side in metres of a square as large as the pixel in the middle of the grid."""
+    sides = cell_sizes(grid, grid.shape[0] / 2, grid.shape[1] / 2)
+    return float(np.sqrt(np.prod(sides)))
 
 
 def _coordinates(grid, rows, columns):

@@ -124,7 +124,7 @@ def observe_dem(ground, rng, resolution):
     """Elevation in metres, with the error of a radar DEM, and its slope in degrees: (y, x, 2)."""
     error = fractal(ground.elevation.shape, rng, slope=1.5, largest=300 / resolution)
     elevation = ground.elevation + error
-    slope = np.degrees(np.arctan(terrain.slope_of(elevation, resolution)))
+    slope = np.degrees(np.arctan(terrain.tangent_of_slope(elevation, resolution)))
     return np.stack([elevation, slope], axis=-1)
 
 
@@ -137,7 +137,7 @@ def observe_sar(ground, surface, rng, resolution):
     # Speckle of five looks is gamma-distributed with mean 1.
     backscatter = 10 * np.log10(power * rng.gamma(5, 1 / 5, surface.shape))
     stagnant = 0.25 * np.exp(-ground.speed / 5) * ground.ice
-    steepness = np.minimum(terrain.slope_of(ground.elevation, resolution), 1.5)
+    steepness = np.minimum(terrain.tangent_of_slope(ground.elevation, resolution), 1.5)
     expected = COHERENCE[surface] + stagnant - 0.12 * steepness - 0.07 * np.maximum(wet, 0)
     # What overlaps in layover differs between two passes; in shadow only noise is left.
     expected = np.select([shadow, layover], [0.15, 0.4 * expected], expected)

@@ -6,7 +6,8 @@ Coordinates are columns and rows of the raster until `on_map`.
 import numpy as np
 import shapely
 
-METRES_PER_DEGREE = 111_320, 110_950  # of longitude at the equator, of latitude (mean), WGS84
+from glavitu.rasters import cell_sizes
+
 AREA_CHANGE = 0.01  # share of a polygon's area that smoothing may add or take
 
 
@@ -19,20 +20,16 @@ def straighten(polygons):
     return _polygons_of(points[turns], np.append(0, np.cumsum(turns))[rings], parts)
 
 
-def cuts_of(polygons, transform, crs, distance):
-    """Return how far (polygon, 2) to cut corners along rows and columns, in pixels.
+def cuts_of(polygons, grid, distance):
+    """Return how far (polygon, 2) to cut corners along columns and rows, in pixels.
 
-    `distance` is in metres; no corner is cut by more than a pixel.
+    `distance` is in metres; no corner is cut by more than a pixel. Cuts are rounded to hundredths,
+    so that those of nearly half a pixel meet.
     """
-    unit = np.full(2, crs.axis_info[0].unit_conversion_factor)
-    if crs.is_geographic:
-        bounds = shapely.bounds(polygons).reshape(-1, 4)
-        latitudes = transform.f + transform.e * (bounds[:, 1] + bounds[:, 3]) / 2
-        east, north = METRES_PER_DEGREE
-        east = np.maximum(east * np.cos(np.radians(latitudes)), 1.0)
-        unit = np.column_stack([east, np.full_like(east, north)])
-    pixel = unit * (transform.a, -transform.e)
-    return np.broadcast_to(np.minimum(distance / pixel, 1.0), (len(polygons), 2)).copy()
+    left, top, right, bottom = shapely.bounds(polygons).reshape(-1, 4).T
+    height, width = cell_sizes(grid, (top + bottom) / 2, (left + right) / 2)
+    pixel = np.maximum(np.column_stack([width, height]), 1e-6)  # narrower ones are at a pole
+    return np.minimum(distance / pixel, 1.0).round(2)
 
 
 def smooth(polygons, cuts):

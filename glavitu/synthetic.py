@@ -160,7 +160,7 @@ def _sample(field, corner, size, resolution):
 def _refine(bed, thickness, speed, debris, over_ela, ceiling, region, rng, resolution):
     """Add ground detail below the size of a cell, and find the ice that stands above it."""
     texture = fractal(bed.shape, rng, slope=1.9, largest=400 / resolution)
-    steepness = np.minimum(terrain.slope_of(bed, resolution), 1.2)
+    steepness = np.minimum(terrain.tangent_of_slope(bed, resolution), 1.2)
     # Ground detail grows with relief and slope: some 15 m on the walls of the highest mountains.
     detail = region.relief / 150 * (0.15 + steepness) * texture
     glacier = _clean(thickness - 0.5 * detail > 8, resolution)
@@ -208,7 +208,7 @@ def _add_lakes(ground, rng, resolution):
 def _classify(region, ground, water, rng, resolution):
     """Surface codes (y, x): debris on ice; water, seasonal snow and plants on the rest."""
     patches = fractal(water.shape, rng, slope=1.5, largest=1500 / resolution)
-    slope = terrain.slope_of(ground.elevation, resolution)
+    slope = terrain.tangent_of_slope(ground.elevation, resolution)
     hollow = ndimage.gaussian_filter(ground.elevation, 120 / resolution) - ground.elevation
     snowiness = ground.over_ela + 120 * patches - 500 * slope + 6 * hollow
     land = ~ground.ice & ~water

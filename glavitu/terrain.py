@@ -192,13 +192,13 @@ def _widen_valleys(elevation, area, cell):
     return ndimage.gaussian_filter(elevation + floor * (trough - elevation), 90 / cell)
 
 
-def slope_of(elevation, cell):
+def tangent_of_slope(elevation, cell):
     """Tangent of the slope, shape as given; `elevation` and `cell` in metres.
 
     Examples
     --------
     >>> ramp = np.outer(np.ones(4), [0.0, 30, 60, 90])
-    >>> bool((slope_of(ramp, 30) == 1).all())
+    >>> bool((tangent_of_slope(ramp, 30) == 1).all())
     True
     """
     return np.hypot(*np.gradient(elevation, cell))
@@ -243,7 +243,7 @@ def incidence(elevation, cell, *, azimuth, altitude):
     """
     altitude = np.radians(altitude)
     towards = np.cos(altitude) * slope_towards(elevation, cell, azimuth=azimuth)
-    return (towards + np.sin(altitude)) / np.sqrt(1 + slope_of(elevation, cell) ** 2)
+    return (towards + np.sin(altitude)) / np.sqrt(1 + tangent_of_slope(elevation, cell) ** 2)
 
 
 def shadow_ceiling(elevation, cell, *, azimuth, altitude):

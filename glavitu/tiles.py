@@ -29,7 +29,7 @@ from glavitu.hdf5 import (
     reading,
 )
 from glavitu.tile_datasets import lazy_dataset
-from glavitu.units import are_numbers, check_scaling, pixel_size
+from glavitu.units import are_numbers, check_scaling
 from glavitu.unpacking import unpack
 
 SPLITS = ("train", "val", "test")
@@ -216,7 +216,7 @@ class Tiles(Mapping):
 
     @property
     def pixel_size(self):
-        """Width of the first tile's pixels in metres; None where it does not say."""
+        """Side of the first tile's pixels in metres; None where it does not say."""
         name = next(iter(self))
         attributes = self._attributes(name)
         if not {"crs", "transform"} <= set(attributes):
@@ -224,10 +224,12 @@ class Tiles(Mapping):
         from rasterio.crs import CRS  # with PROJ slow to import, and not needed by most
 
         from glavitu.local_rasters import check_proj
+        from glavitu.rasters import Grid, pixel_size
 
         check_proj()
         with reading(f"{self.path}: the CRS of tile {name}"):
-            return pixel_size(attributes["transform"], CRS.from_user_input(attributes["crs"]))
+            crs = CRS.from_user_input(attributes["crs"])
+            return pixel_size(Grid(crs, attributes["transform"], self.shape(name)))
 
     def has(self, name, variable):
         """Return whether a tile has a variable."""

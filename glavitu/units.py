@@ -1,13 +1,14 @@
-"""Are a scene's values what a network was trained on? Scaling in its units, and what is unlike."""
+"""Are a scene's values what a network was trained on? Scaling in its units, and remarks."""
 
 import numpy as np
 
 from glavitu.errors import InputError
 
-FAR = 0.2  # share of pixels beyond the training data's range, widened by half, that is remarked
-FLAT = 0.01  # of the training data's range; a scene whose values spread less is remarked
-UNLIKE = 1.5  # times the training data's pixel size, or as much below, that is remarked
-SCARCE = 0.05  # share of pixels with data below which it is remarked
+# A remark is made
+FAR = 0.2  # above this share of pixels beyond the training data's range, widened by half,
+FLAT = 0.01  # where values spread less than this share of the training data's range,
+UNLIKE = 1.5  # where pixels are so many times as large as the training data's, or as small,
+SCARCE = 0.05  # and below this share of pixels with data.
 
 
 def check_scaling(where, scaling, sources):
@@ -65,7 +66,7 @@ def _first_data(scene, source):
     """Return the first rows in which every band of a source has data, (n, band)."""
     height, width = scene.shape
     for row in range(0, height, 64):
-        pixels = scene.read(row, 0, min(64, height - row), width)[source]
+        pixels = scene.read(row, 0, min(64, height - row), width, [source])[source]
         if not np.isnan(pixels).all((0, 1)).any():
             return pixels.reshape(-1, pixels.shape[-1])
     raise InputError(f"{source!r} has no data in this scene")
@@ -108,17 +109,12 @@ def unlike_training(pixels, scaling):
     return remarks
 
 
-def pixel_size(transform, crs):
-    """Return the width of pixels in metres, None in a CRS of degrees."""
-    return abs(transform[0]) * crs.linear_units_factor[1] if crs.is_projected else None
-
-
 def unlike_pixels(size, trained):
     """Say so where pixels, in metres, are much larger or smaller than those of the training."""
     if not size or not trained or 1 / UNLIKE < size / trained < UNLIKE:
         return []
     return [
-        f"Pixels are {size:.4g} m wide, those of the training data {trained:.4g} m: the network "
+        f"Pixels are {size:.3g} m wide, those of the training data {trained:.3g} m: the network "
         "sees glaciers of another size than it knows."
     ]
 

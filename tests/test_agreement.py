@@ -46,6 +46,15 @@ def test_a_shifted_square(crs):
     )
 
 
+def test_polygons_in_a_collection_are_kept():
+    left, right = box(0, 0, 300, 300), box(300, 0, 600, 300)
+    line = shapely.LineString([(0, 0), (9, 9)])
+    mixed = shapely.GeometryCollection([right, line])  # as make_valid leaves it
+    summary, _ = compare_outlines(outlines(left), outlines(left, mixed, line))
+    assert summary["reference_km2"] == pytest.approx(0.18, rel=1e-6)
+    assert (summary["iou"], summary["glaciers"]) == (pytest.approx(0.5, rel=1e-3), 2)
+
+
 def test_distances_are_taken_both_ways():
     # a mapped lake 5 km off adds 400 of 8400 m of boundary, at 5 km and more: 5/105 of the points
     square, lake = box(0, 0, 1000, 1000), box(6000, 0, 6100, 100)

@@ -164,10 +164,16 @@ def test_areas_of_glaciers_that_are_not_mapped_lie_on_the_edge():
     assert ax.get_xlim() == ax.get_ylim() == (0.25, 8)
 
 
-def test_pictures_of_scenes_in_metres_have_a_scale_bar():
-    for crs, texts in (("EPSG:32632", ["2 km"]), ("EPSG:4326", [])):
+def test_pictures_of_scenes_have_a_scale_bar_of_metres_on_the_ground():
+    north = 8_399_737.9, 8_409_737.9  # at 60 degrees Mercator doubles lengths
+    for crs, extent, texts in (
+        ("EPSG:32632", (500_000, 510_000, 0, 8000), ["2 km"]),
+        ("EPSG:3857", (0, 20_000, *north), ["2 km"]),
+        ("EPSG:4326", (10, 10.18, 60, 60.1), ["2 km"]),
+        (None, (0, 10_000, 0, 8000), []),
+    ):
         outlines = gpd.GeoDataFrame(geometry=[box(0, 0, 500, 500)], crs=crs)
         axes = plots.plot_quicklook(
-            np.zeros((8, 10, 3)), np.zeros((8, 10)), outlines, extent=(0, 10_000, 0, 8000)
+            np.zeros((8, 10, 3)), np.zeros((8, 10)), outlines, extent=extent
         )
-        assert [text.get_text() for text in axes[0].texts] == texts
+        assert [text.get_text() for text in axes[0].texts] == texts, crs

@@ -14,8 +14,7 @@ from scipy.ndimage import binary_dilation
 from glavitu.errors import InputError
 from glavitu.grids import open_scene, slope_of
 from glavitu.scenes import read_raster
-from glavitu.terrain import incidence
-from glavitu.terrain import slope_of as tangent_of
+from glavitu.terrain import incidence, tangent_of_slope
 
 EAST, NORTH = 500_000, 5_000_000  # of the upper left corner, in UTM 32N
 CLIFF = np.repeat([[0.0, 9]], 8, axis=0).repeat(4, axis=1)  # 0 on the left half of 8x8, 9 right
@@ -354,7 +353,7 @@ def test_slope_is_that_of_the_demo_data_where_the_ground_is_smooth(tmp_path):
     ground = 300 * np.sin(rows / 12) * np.cos(columns / 15)
     path = write(tmp_path / "dem.tif", ground.astype(np.float32), cell=30)
     slope = whole(open_scene({"dem": path}, inputs={"dem": 2}))["dem"][..., 1]
-    demo = np.degrees(np.arctan(tangent_of(ground, 30)))
+    demo = np.degrees(np.arctan(tangent_of_slope(ground, 30)))
     assert demo.max() > 30 and np.abs(slope - demo)[1:-1, 1:-1].max() < 0.5
 
 

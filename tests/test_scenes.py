@@ -208,6 +208,29 @@ def test_rotated_and_south_up_rasters_are_refused(tile_table, tmp_path, transfor
         compile_tiles(tile_table, tmp_path / "out")
 
 
+BYTES = {"width": 20, "height": 20, "count": 4, "dtype": "uint8"}
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_a_raster_without_georeferencing_is_told_how_to_get_it(tile_table, tmp_path):
+    with rasterio.open(
+        tile_table.parent / "dem_0.tif", "w", driver="GTiff", **BYTES | {"count": 1}
+    ) as file:
+        file.write(np.ones((1, 20, 20), np.uint8))
+    with pytest.raises(InputError, match="dem_0.tif has no georeferencing; assign it, as"):
+        compile_tiles(tile_table, tmp_path / "out")
+
+
+def test_the_fourth_band_of_bytes_is_data_although_gdal_calls_it_transparency(tmp_path):
+    values = np.random.default_rng(4).integers(0, 3, (4, 20, 20)).astype(np.uint8)
+    place = {"transform": rasterio.Affine(30, 0, 5e5, 0, -30, 5e6), "crs": "EPSG:32632"}
+    with rasterio.open(tmp_path / "o.tif", "w", driver="GTiff", **BYTES, **place) as file:
+        file.write(values)
+    with rasterio.open(tmp_path / "o.tif") as file:
+        assert file.colorinterp[3].name == "alpha"
+    assert np.array_equal(read_raster(tmp_path / "o.tif"), np.moveaxis(values, 0, -1))
+
+
 @pytest.mark.parametrize(("value", "message"), [(5, "is 5.0 all over"), (0, "without any data")])
 def test_bands_that_say_nothing_are_refused(tile_table, tmp_path, value, message):
     write_geotiff(tile_table.parent / "dem_0.tif", np.full((1, 20, 20), value, np.int16))

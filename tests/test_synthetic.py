@@ -106,7 +106,7 @@ def test_values_are_in_their_units(tiles):
 
 def test_slope_band_is_the_slope_of_the_elevation_band(tiles):
     dem = tiles["HMA1-0000"].dem.values.astype(float)
-    slope = np.degrees(np.arctan(terrain.slope_of(dem[..., 0], 30)))
+    slope = np.degrees(np.arctan(terrain.tangent_of_slope(dem[..., 0], 30)))
     np.testing.assert_allclose(dem[..., 1], slope, atol=0.01)
 
 

@@ -165,7 +165,7 @@ def test_the_pixel_size_is_that_of_the_transform_where_there_is_one(tmp_path, rn
     place = {"transform": [20.0, 0, 5e5, 0, -20.0, 5e6], "crs": "EPSG:32632"}
     for name, attributes, size in (("a", place, 20), ("b", {}, None)):
         path = write(tmp_path / name, {"A-1": (make_tile_arrays(rng, 8, 8), attributes)})
-        assert open_tiles(path).pixel_size == size
+        assert open_tiles(path).pixel_size == (size and pytest.approx(size, rel=1e-3))
 
 
 def test_a_source_called_surface_stays_one(tmp_path, rng):

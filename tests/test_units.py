@@ -1,8 +1,10 @@
 import numpy as np
 import pytest
+from affine import Affine
 from rasterio.crs import CRS
 
 from glavitu import InputError, units
+from glavitu.rasters import Grid, pixel_size
 
 
 class Scene:
@@ -11,14 +13,21 @@ class Scene:
     def __init__(self, values):
         self.values, self.shape, self.sources = values, values.shape[:2], {"dem": values.shape[2]}
 
-    def read(self, row, column, height, width):
+    def read(self, row, column, height, width, sources=("dem",)):
         return {"dem": self.values[row : row + height, column : column + width]}
 
 
-@pytest.mark.parametrize(("epsg", "metres"), [(32632, 30), (4326, None), (2263, 9.144)])
-def test_the_size_of_pixels_is_in_metres_and_unknown_in_degrees(epsg, metres):
-    found = units.pixel_size((30.0, 0, 0, 0, -30.0, 0), CRS.from_epsg(epsg))
-    assert found == (metres and pytest.approx(metres, rel=1e-5))  # 2263 is in feet
+def test_the_size_of_pixels_is_that_on_the_ground():
+    degree = 111_320  # metres of longitude at the equator
+    places = [  # CRS, where, side of a pixel there, its metres
+        (32632, (500_000, 5_000_000), 30, 30),
+        (2263, (990_000, 200_000), 30, 9.144),  # in feet
+        (3857, (0, 8_399_737.9), 20, 10),  # at 60 degrees north Mercator doubles lengths
+        (4326, (10, 60), 0.001, degree * 0.001 * 0.5**0.5),
+    ]
+    for epsg, (x, y), side, metres in places:
+        grid = Grid(CRS.from_epsg(epsg), Affine(side, 0, x, 0, -side, y), (4, 6))
+        assert pixel_size(grid) == pytest.approx(metres, rel=5e-3), epsg
 
 
 def test_a_sample_finds_data_that_lie_between_the_rows_it_looks_at():
