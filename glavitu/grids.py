@@ -9,16 +9,15 @@ import os
 import threading
 
 import numpy as np
-from rasterio.enums import MaskFlags
 from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
 from glavitu.errors import InputError
-from glavitu.local_rasters import first_line
+from glavitu.local_rasters import first_line, marks_transparency
 from glavitu.rasters import cell_sizes, check_sources, inspect, listed, plan
 
 
-def open_scene(paths, *, inputs=None, grid=None, nodata=None):
+def open_scene(paths, *, inputs=None, grid=None, nodata=None, elevation_factor=1):
     """Open the rasters of one scene.
 
     Parameters
@@ -28,14 +27,17 @@ def open_scene(paths, *, inputs=None, grid=None, nodata=None):
         with a CRS, of any grid. Values are used as they are stored.
     inputs : dict of str to int, optional
         Number of bands that a network wants of each source, in its order; what the files hold by
-        default. A band marked as transparency counts and is data, as GDAL marks the fourth of many
-        files that is none. Where two are wanted of ``dem`` and the file has elevation alone, in
+        default. A band marked as transparency is treated as data: GDAL marks the fourth of many
+        files so, although it is not. Where two are wanted of ``dem`` and the file has elevation alone, in
         metres, the second is the slope (see `slope_of`).
     grid : str, optional
         Source whose CRS, pixels and extent are the scene's; "optical" by default, or the first
         source of `paths` where there is no such.
     nodata : dict of str to float, optional
         Source -> value that means no data in its raster, beside what the raster itself declares.
+    elevation_factor : float
+        What the elevation of ``dem`` is multiplied by to be in metres where the slope is computed;
+        the elevation itself is read as it is stored.
 
     Returns
     -------
@@ -69,7 +71,7 @@ def open_scene(paths, *, inputs=None, grid=None, nodata=None):
     }
     report = [f"The grid is that of {grid}: {rasters[grid].grid}."]
     report += [sentence for source, layer in layers.items() for sentence in layer.report(source)]
-    return Scene(rasters[grid].grid, layers, report)
+    return Scene(rasters[grid].grid, layers, report, elevation_factor)
 
 
 class Scene:
@@ -91,17 +93,17 @@ class Scene:
         What was done to bring the sources to the grid, in sentences.
     """
 
-    def __init__(self, grid, layers, report):
+    def __init__(self, grid, layers, report, elevation_factor=1):
         self.shape, self.crs, self.transform = grid.shape, grid.crs, grid.transform
         self.sources = {source: layer.bands for source, layer in layers.items()}
         self.report = report
-        self._grid, self._layers = grid, layers
+        self._grid, self._layers, self._factor = grid, layers, elevation_factor
         sloping = any(layer.slope for layer in layers.values())
         self._cells = cell_sizes(grid) if sloping else None
         self._local = threading.local()
 
     def __reduce__(self):
-        return Scene, (self._grid, self._layers, self.report)
+        return Scene, (self._grid, self._layers, self.report, self._factor)
 
     def __enter__(self):
         return self
@@ -129,10 +131,10 @@ class Scene:
         -------
         dict of str to numpy.ndarray
             float32 (height, width, bands) of each source, NaN where it has no data: its nodata
-            value, masked or not finite, or beyond its extent or that of the scene. What is
-            resampled comes from the pixels with data alone: a gap is narrower by up to half a
-            pixel of the source on each side, and wider by as much where pixels that are not finite
-            are not its nodata value.
+            value, masked or not finite, or beyond its extent or that of the scene. Resampling
+            uses only pixels with data, so gaps shrink by up to half a source pixel on each side;
+            around NaN or infinite pixels that are not the declared nodata value they grow by as
+            much.
 
         Raises
         ------
@@ -150,7 +152,7 @@ class Scene:
     def _with_slope(self, source, row, column, height, width):
         elevation = self._read(source, row - 1, column - 1, height + 2, width + 2)
         rows = np.clip(np.arange(row, row + height), 0, self.shape[0] - 1)
-        slope = slope_of(elevation[..., 0], *self._cells[:, rows, None])
+        slope = slope_of(self._factor * elevation[..., 0], *self._cells[:, rows, None])
         return np.stack([elevation[1:-1, 1:-1, 0], slope], axis=-1)
 
     def _read(self, source, row, column, height, width):
@@ -174,7 +176,7 @@ class Scene:
         try:
             if key not in opened:
                 opened[key] = layer.open(self._grid)
-            transparent = MaskFlags.alpha in opened[key].mask_flag_enums[0]
+            transparent = marks_transparency(opened[key])
             values = opened[key].read(window=window, masked=not transparent)
             if layer.method is None and layer.nodata is not None:
                 values = np.ma.masked_where(values == layer.nodata, values)

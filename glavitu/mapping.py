@@ -77,6 +77,8 @@ def map_scene(
         Source -> value that means no data in its raster, beside what the raster itself declares.
     factors : dict of str to float, optional
         Source -> what its values are multiplied by, to bring them to the training data's units.
+        That of ``dem`` is for the elevation alone, from which a missing slope is then computed; a
+        slope in the file stays as it is, in degrees.
     own_scaling : bool
         Whether to scale by the scene's own 1st and 99th percentiles instead of the training data's:
         for units that cannot be brought into line. Brightness then says less.
@@ -142,9 +144,9 @@ def map_scene(
         "symmetries": symmetries,
         "dropout_samples": dropout_samples,
         "precision": precision,
+        "factors": factors or {},
     }
     recipe = settings | {
-        "factors": factors or {},
         "own_scaling": own_scaling,
         "scaling": trained,
         "temperature": read_calibration(weights),
@@ -160,10 +162,11 @@ def map_scene(
     check_outputs(out, files if given is None else [*files, given["path"]])
     if dropout_samples:
         check_dropout(str(weights), resolve(precision))
+    elevation_factor = settings["factors"].get("dem", 1)
     reading = {key: settings[key] for key in ("inputs", "grid", "nodata")}
     with (
         rasterio.Env(GDAL_CACHEMAX=CACHE),
-        open_scene(settings["paths"], **reading) as scene,
+        open_scene(settings["paths"], **reading, elevation_factor=elevation_factor) as scene,
     ):
         recipe["fingerprints"] = {path: fingerprint(path) for path in files}
         recipe = json.loads(json.dumps(recipe))

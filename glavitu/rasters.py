@@ -121,8 +121,10 @@ def _with_nodata(dataset, value, declared):
         source = SubElement(made, "ComplexSource")
         SubElement(source, "SourceFilename").text = dataset.name
         SubElement(source, "SourceBand").text = str(band)
-        hidden = {True: ("NODATA", "nan"), False: ("UseMaskBand", "true")}[declared != declared]
-        SubElement(source, hidden[0]).text = hidden[1]  # is not copied
+        if declared is not None and np.isnan(declared):  # what either names is not copied
+            SubElement(source, "NODATA").text = "nan"
+        else:
+            SubElement(source, "UseMaskBand").text = "true"
     return rasterio.open(tostring(view, encoding="unicode"), sharing=False)
 
 
@@ -137,11 +139,11 @@ def _header(path, dataset):
         raise InputError(f"{path} has no pixels of its own; convert one of its parts to a GeoTIFF")
     check_bands(path, dataset)
     crs, transform = dataset.crs, dataset.transform
+    check_north_up(path, transform)
     if not crs or not (crs.is_geographic or crs.is_projected):
         raise InputError(
             f"{path} has no CRS to place it by; assign it, as with gdal_edit.py -a_srs"
         )
-    check_north_up(path, transform)
     bands = zip(dataset.indexes, dataset.colorinterp, strict=True)
     alpha = next((band for band, meaning in bands if meaning == ColorInterp.alpha), None)
     return Raster(str(path), Grid(crs, transform, dataset.shape), dataset.count, alpha)

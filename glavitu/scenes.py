@@ -14,7 +14,13 @@ from glavitu import __version__
 from glavitu.errors import InputError
 from glavitu.files import locked, replacing
 from glavitu.hdf5_writing import open_new, write_tile
-from glavitu.local_rasters import check_bands, check_north_up, check_proj, first_line
+from glavitu.local_rasters import (
+    check_bands,
+    check_north_up,
+    check_proj,
+    first_line,
+    marks_transparency,
+)
 from glavitu.profiles import UNFINISHED
 from glavitu.progress import progress
 from glavitu.rasters import Grid, place_in
@@ -42,7 +48,8 @@ def read_raster(path):
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
             with rasterio.open(path, driver="GTiff", sharing=False) as header:
                 _check_header(path, header)
-            with rioxarray.open_rasterio(path, masked=True, driver="GTiff") as raster:
+                masked = not marks_transparency(header)
+            with rioxarray.open_rasterio(path, masked=masked, driver="GTiff") as raster:
                 raster, encoding = raster.load().astype(np.float32), raster.encoding
     except (RasterioError, OSError, ValueError) as error:
         if isinstance(error, InputError):
@@ -75,9 +82,9 @@ def compile_tiles(csv, directory, *, patch_size=384):
     """Compile a table of GeoTIFF tiles to ``train.hdf5``, ``val.hdf5`` and ``test.hdf5``.
 
     Sources are scaled to about 0..1, linearly, from the 1st to the 99th percentile of the training
-    split, band by band. A pixel without data in any source, or without label, is unlabelled (its
-    one-hot is all zero) and its missing values are 0. Tiles smaller than a patch are padded with
-    unlabelled zeros on each side.
+    split, band by band. A pixel that lacks data in at least one source, or has no label, is
+    unlabelled (its one-hot is all zero) and its missing values are 0. Tiles smaller than a patch
+    are padded with unlabelled zeros on each side.
 
     Parameters
     ----------

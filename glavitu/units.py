@@ -1,13 +1,14 @@
-"""Are a scene's values what a network was trained on? Scaling in its units, and what is unlike."""
+"""Scale a scene's values in its units, and remark on what differs from the training data."""
 
 import numpy as np
 
 from glavitu.errors import InputError
 
-FAR = 0.2  # share of pixels beyond the training data's range, widened by half, that is remarked
-FLAT = 0.01  # of the training data's range; a scene whose values spread less is remarked
-UNLIKE = 1.5  # times the training data's pixel size, or as much below, that is remarked
-SCARCE = 0.05  # share of pixels with data below which it is remarked
+# Above or below which a remark is made:
+FAR = 0.2  # share of pixels beyond the training data's range, widened by half
+FLAT = 0.01  # spread of a scene's values, of the training data's range
+UNLIKE = 1.5  # times the training data's pixel size, or as much below
+SCARCE = 0.05  # share of pixels with data
 
 
 def check_scaling(where, scaling, sources):
@@ -35,7 +36,10 @@ def are_numbers(values, count):
 
 
 def in_units(scaling, factors):
-    """Return the scaling for values that `factors` would bring to the training data's units."""
+    """Return the scaling for values that `factors` would bring to the training data's units.
+
+    A factor of ``dem`` is one of its elevation, the first band; slope stays in degrees.
+    """
     for source, factor in factors.items():
         if source not in scaling or not 0 < factor < np.inf:
             raise InputError(
@@ -43,11 +47,16 @@ def in_units(scaling, factors):
                 f"{', '.join(scaling)}"
             )
     return {
-        source: {
-            key: [v / factors.get(source, 1) for v in values] for key, values in bounds.items()
-        }
+        source: {key: _divided(source, values, factors) for key, values in bounds.items()}
         for source, bounds in scaling.items()
     }
+
+
+def _divided(source, values, factors):
+    """Return the bounds of a source's bands divided by its factor."""
+    factor = factors.get(source, 1)
+    scaled = 1 if source == "dem" else len(values)
+    return [value / factor for value in values[:scaled]] + values[scaled:]
 
 
 def sample(scene):
@@ -65,7 +74,7 @@ def _first_data(scene, source):
     """Return the first rows in which every band of a source has data, (n, band)."""
     height, width = scene.shape
     for row in range(0, height, 64):
-        pixels = scene.read(row, 0, min(64, height - row), width)[source]
+        pixels = scene.read(row, 0, min(64, height - row), width, [source])[source]
         if not np.isnan(pixels).all((0, 1)).any():
             return pixels.reshape(-1, pixels.shape[-1])
     raise InputError(f"{source!r} has no data in this scene")

@@ -11,7 +11,8 @@ class Scene:
     def __init__(self, values):
         self.values, self.shape, self.sources = values, values.shape[:2], {"dem": values.shape[2]}
 
-    def read(self, row, column, height, width):
+    def read(self, row, column, height, width, sources=("dem",)):
+        assert list(sources) == ["dem"]
         return {"dem": self.values[row : row + height, column : column + width]}
 
 
