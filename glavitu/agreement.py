@@ -156,7 +156,8 @@ def _checked(mapped, reference):
     glaciers = gpd.GeoDataFrame(
         {"glacier": np.asarray(names)}, geometry=reference.geometry.to_numpy(), crs=reference.crs
     )
-    glaciers = glaciers[glaciers.geom_type.isin(["Polygon", "MultiPolygon"]) & ~glaciers.is_empty]
+    kinds = ["Polygon", "MultiPolygon", "GeometryCollection"]
+    glaciers = glaciers[glaciers.geom_type.isin(kinds) & ~glaciers.is_empty]
     if glaciers.empty:
         raise InputError("the reference has no polygons; expected outlines of glaciers")
     points, index = shapely.get_coordinates(glaciers.geometry, return_index=True)

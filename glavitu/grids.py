@@ -28,8 +28,8 @@ def open_scene(paths, *, inputs=None, grid=None, nodata=None, elevation_factor=1
     inputs : dict of str to int, optional
         Number of bands that a network wants of each source, in its order; what the files hold by
         default. A band marked as transparency is treated as data: GDAL marks the fourth of many
-        files so, although it is not. Where two are wanted of ``dem`` and the file has elevation alone, in
-        metres, the second is the slope (see `slope_of`).
+        files so, although it is not. Where two are wanted of ``dem`` and the file has elevation
+        alone, the second is the slope (see `slope_of`).
     grid : str, optional
         Source whose CRS, pixels and extent are the scene's; "optical" by default, or the first
         source of `paths` where there is no such.

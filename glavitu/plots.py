@@ -39,7 +39,7 @@ def false_colour(tile, source="optical"):
 def stretch(values, bands=None):
     """Return bands (y, x, band) as RGB between their 2nd and 98th percentile; NaN becomes 0.
 
-    The bands of red, green and blue are counted from 1, by default as of `false_colour`.
+    The bands of red, green and blue are counted from 1, by default those of `false_colour`.
     """
     false = {6: (5, 4, 3), 5: (5, 4, 3), 4: (4, 3, 2), 3: (3, 2, 1)}
     order = bands or false.get(values.shape[2], (1, 1, 1))

@@ -296,6 +296,19 @@ def test_numbers_that_cannot_be_are_refused(weights, scene, tmp_path, numbers, m
         mapping.map_scene(weights, scene[0], tmp_path / "out", **numbers)
 
 
+def test_numbers_of_numpy_are_taken_and_fractions_refused(weights, scene, tmp_path):
+    options = {"batch_size": np.int64(4), "stride": np.int64(16), "min_area": np.float32(1)}
+    found = mapping.map_scene(
+        weights, scene[0], tmp_path / "out", factors={"dem": np.float32(2)}, **options
+    )
+    assert found["recipe"]["stride"] == 16 and found["recipe"]["factors"] == {"dem": 2}
+    for name in ("batch_size", "stride", "dropout_samples"):
+        for number in (2.5, "4", 4.0):
+            with pytest.raises(InputError, match=f"{name} is {number!r}, expected a whole number"):
+                mapping.map_scene(weights, scene[0], tmp_path / "none", **{name: number})
+    assert not (tmp_path / "none").exists()
+
+
 def test_values_unlike_the_training_data_are_remarked(weights, scene, tmp_path):
     paths, arrays = scene
     assert mapping.map_scene(weights, paths, tmp_path / "plain")["remarks"] == []
