@@ -17,7 +17,7 @@ from glavitu.local_rasters import first_line, has_nodata
 from glavitu.rasters import cell_sizes, check_sources, inspect, listed, plan
 
 
-def open_scene(paths, *, inputs=None, grid=None, nodata=None):
+def open_scene(paths, *, inputs=None, grid=None, nodata=None, elevation_factor=1):
     """Open the rasters of one scene.
 
     Parameters
@@ -35,6 +35,9 @@ def open_scene(paths, *, inputs=None, grid=None, nodata=None):
         source of `paths` where there is no such.
     nodata : dict of str to float, optional
         Source -> value that means no data in its raster, beside what the raster itself declares.
+    elevation_factor : float
+        What the elevation of ``dem`` is multiplied by to be in metres where the slope is computed;
+        the elevation itself is read as it is stored.
 
     Returns
     -------
@@ -68,7 +71,7 @@ def open_scene(paths, *, inputs=None, grid=None, nodata=None):
     }
     report = [f"The grid is that of {grid}: {rasters[grid].grid}."]
     report += [sentence for source, layer in layers.items() for sentence in layer.report(source)]
-    return Scene(rasters[grid].grid, layers, report)
+    return Scene(rasters[grid].grid, layers, report, elevation_factor)
 
 
 class Scene:
@@ -90,18 +93,18 @@ class Scene:
         What was done to bring the sources to the grid, in sentences.
     """
 
-    def __init__(self, grid, layers, report):
+    def __init__(self, grid, layers, report, elevation_factor=1):
         self.shape, self.crs, self.transform = grid.shape, grid.crs, grid.transform
         self.sources = {source: layer.bands for source, layer in layers.items()}
         self.report = report
-        self._grid, self._layers = grid, layers
+        self._grid, self._layers, self._factor = grid, layers, elevation_factor
         sloping = any(layer.slope for layer in layers.values())
         middles = np.arange(grid.shape[0]) + 0.5, grid.shape[1] / 2
         self._cells = cell_sizes(grid, *middles) if sloping else None
         self._local = threading.local()
 
     def __reduce__(self):
-        return Scene, (self._grid, self._layers, self.report)
+        return Scene, (self._grid, self._layers, self.report, self._factor)
 
     def __enter__(self):
         return self
@@ -150,7 +153,7 @@ class Scene:
     def _with_slope(self, source, row, column, height, width):
         elevation = self._read(source, row - 1, column - 1, height + 2, width + 2)
         rows = np.clip(np.arange(row, row + height), 0, self.shape[0] - 1)
-        slope = slope_of(elevation[..., 0], *self._cells[:, rows, None])
+        slope = slope_of(self._factor * elevation[..., 0], *self._cells[:, rows, None])
         return np.stack([elevation[1:-1, 1:-1, 0], slope], axis=-1)
 
     def _read(self, source, row, column, height, width):

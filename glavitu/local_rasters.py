@@ -31,10 +31,11 @@ def open_local(path):
     path = Path(path).resolve()
     if not path.is_file():
         raise InputError(f"no raster at {path}")
-    # GDAL would follow references already when it opens a file, or one of those beside it.
-    if any(_refers(path.with_name(path.name + end)) for end in ("", ".msk", ".ovr", ".aux.xml")):
-        raise InputError(f"{path} only refers to other rasters; convert it to a GeoTIFF")
     try:
+        # GDAL would follow references already when it opens a file, or one of those beside it.
+        ends = ("", ".msk", ".ovr", ".aux.xml")
+        if any(_refers(path.with_name(path.name + end)) for end in ends):
+            raise InputError(f"{path} only refers to other rasters; convert it to a GeoTIFF")
         with rasterio.Env() as env, warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
             drivers = [driver for driver in env.drivers() if driver not in INDIRECT]
@@ -82,6 +83,14 @@ def check_bands(path, dataset):
         )
     if any("complex" in dtype for dtype in dataset.dtypes):
         raise InputError(f"{path} holds complex numbers; convert them, as to backscatter in dB")
+
+
+def marks_transparency(dataset):
+    """Return whether a band is marked as transparency, as GDAL does with the fourth of many files.
+
+    Such a band is treated as data and hides no pixel.
+    """
+    return MaskFlags.alpha in dataset.mask_flag_enums[0]
 
 
 def check_north_up(path, transform):

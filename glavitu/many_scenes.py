@@ -71,6 +71,9 @@ def map_scenes(weights, csv, out, *, scheduler=None, **options):
                 row |= _map(weights, csv, scene, inputs, out, options | {"scheduler": client})
             except InputError as error:
                 row |= _kept(out / scene["name"]) | {"error": str(error)}
+            except PermissionError as error:
+                reason = f"{error.filename}: {error.strerror}"
+                row |= _kept(out / scene["name"]) | {"error": reason}
             rows.append(row)
             _report(row)
             summary = _write(rows, out)
@@ -94,7 +97,7 @@ def _check_summary(csv, out):
     """Refuse a folder whose table is not a summary of ours."""
     summary = out / SUMMARY
     if summary.exists() and (
-        summary.samefile(csv) or "outlines" not in summary.read_text(encoding="utf-8")[:1000]
+        summary.samefile(csv) or b"outlines" not in summary.read_bytes()[:1000]
     ):
         raise InputError(f"{summary} would be overwritten by the summary; name another folder (-o)")
 

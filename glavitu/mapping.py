@@ -18,6 +18,8 @@ from glavitu.files import locked, write_json
 from glavitu.grids import open_scene
 from glavitu.mapping_outputs import compare, draw, write_maps
 from glavitu.mapping_settings import (
+    as_floats,
+    as_whole,
     check_date,
     check_numbers,
     check_outputs,
@@ -78,6 +80,8 @@ def map_scene(
         Source -> value that means no data in its raster, beside what the raster itself declares.
     factors : dict of str to float, optional
         Source -> what its values are multiplied by, to bring them to the training data's units.
+        That of ``dem`` is for the elevation alone, from which a missing slope is then computed; a
+        slope in the file stays as it is, in degrees.
     own_scaling : bool
         Whether to scale by the scene's own 1st and 99th percentiles instead of the training data's:
         for units that cannot be brought into line. Brightness then says less.
@@ -129,6 +133,9 @@ def map_scene(
         )
     weights, out = Path(weights).absolute(), Path(out).absolute()
     built, trained = read_trained(weights)
+    batch_size = as_whole("batch_size", batch_size)
+    dropout_samples = as_whole("dropout_samples", dropout_samples)
+    stride = None if stride is None else as_whole("stride", stride)
     least = {"batch_size": (batch_size, 1), "dropout_samples": (dropout_samples, 0)}
     check_numbers(least | {"min_area": (min_area, 0), "smooth": (smooth, 0)})
     settings = {
@@ -136,21 +143,25 @@ def map_scene(
         "paths": {source: str(Path(path).absolute()) for source, path in paths.items()},
         "inputs": built["inputs"],
         "grid": grid,
-        "nodata": nodata or {},
+        "nodata": as_floats("nodata", nodata),
         "size": built["patch_size"],
         "stride": check_stride(stride, built["patch_size"]),
         "batch_size": batch_size,
         "symmetries": symmetries,
         "dropout_samples": dropout_samples,
         "precision": precision,
+        "factors": as_floats("factor", factors),
     }
     recipe = settings | {
-        "factors": factors or {},
         "own_scaling": own_scaling,
         "scaling": trained,
         "temperature": read_calibration(weights),
         "picture": check_picture(picture, built["inputs"]),
-        "outlines": {"min_area": min_area, "smooth": smooth, "date": check_date(date)},
+        "outlines": {
+            "min_area": float(min_area),
+            "smooth": float(smooth),
+            "date": check_date(date),
+        },
     }
     scaling = units.in_units(trained, recipe["factors"])
     files = [str(weights), *settings["paths"].values()]
@@ -161,10 +172,11 @@ def map_scene(
     check_outputs(out, files if given is None else [*files, given["path"]])
     if dropout_samples:
         check_dropout(str(weights), resolve(precision))
+    elevation_factor = settings["factors"].get("dem", 1)
     reading = {key: settings[key] for key in ("inputs", "grid", "nodata")}
     with (
         rasterio.Env(GDAL_CACHEMAX=CACHE),
-        open_scene(settings["paths"], **reading) as scene,
+        open_scene(settings["paths"], **reading, elevation_factor=elevation_factor) as scene,
     ):
         recipe["fingerprints"] = {path: fingerprint(path) for path in files}
         recipe = json.loads(json.dumps(recipe))
@@ -193,11 +205,22 @@ def map_scene(
                 job = Job(**settings, scaling=scaling)
                 record = _make(job, scene, out, record, inventory, scheduler)
             if given:
-                record |= {"comparison": compare(out, inventory), "reference": given}
+                record.pop("comparison", None)
+                record["reference"] = None  # while a comparison is made, none is claimed
+                write_json(out / "map.json", record)
+                record |= {"comparison": _compare(out, inventory), "reference": given}
                 if not made:
                     draw(scene, out, inventory, recipe["picture"])
                 write_json(out / "map.json", record)
     return record
+
+
+def _compare(out, inventory):
+    """Compare a finished map; where that fails, say that the map itself is there."""
+    try:
+        return compare(out, inventory)
+    except InputError as error:
+        raise InputError(f"the map in {out} is finished, but not compared: {error}") from None
 
 
 def _check_place(scene, reference):
@@ -212,10 +235,10 @@ def _make(job, scene, out, record, reference, scheduler):
     if scheduler is None:
         opened(job)  # weights that cannot be used show before anything is written
     reuse(scene, out, record["recipe"])
-    clear(out)
     started = time.perf_counter()
     with connected(scheduler) as client:
         raw = predict_scene(job, scene, out, record["recipe"], client)
+    clear(out)
     record["prediction_seconds"] = round(time.perf_counter() - started, 1)
     record |= write_maps(raw, scene, out, record)
     record["remarks"] += units.mostly_empty(record["share_with_data"])

@@ -1,7 +1,8 @@
-"""What a map is made with: settings that are checked, and compared with those of a map there is."""
+"""Settings of a map: they are checked, and compared with those of an existing map."""
 
 import re
 from datetime import date as calendar
+from numbers import Integral, Real
 from pathlib import Path
 
 from glavitu.errors import InputError
@@ -58,12 +59,30 @@ def check_picture(picture, inputs):
 def check_numbers(numbers):
     """Refuse what is no finite number of at least so much: name -> (number, least)."""
     for name, (number, least) in numbers.items():
-        if not isinstance(number, int | float) or not least <= number < float("inf"):
+        if not isinstance(number, Real) or not least <= number < float("inf"):
             raise InputError(f"{name} is {number!r}, expected a number of at least {least}")
 
 
+def as_whole(name, number):
+    """Return a whole number of any kind, such as one of NumPy, as `int`; refuse others."""
+    if not isinstance(number, Integral):
+        raise InputError(f"{name} is {number!r}, expected a whole number, such as 4")
+    return int(number)
+
+
+def as_floats(name, values):
+    """Return a dict of numbers of any kind as numbers that JSON knows; refuse others."""
+    for source, value in (values or {}).items():
+        if not isinstance(value, Real):
+            raise InputError(f"{name} of {source!r} is {value!r}, expected a number")
+    return {
+        source: value if isinstance(value, int) else float(value)
+        for source, value in (values or {}).items()
+    }
+
+
 def check_date(date):
-    """Refuse what is no date, such as the 30th of February; empty is unknown."""
+    """Refuse anything that is not a date, such as 30 February; an empty text means unknown."""
     date = str(date)
     if date:
         try:
@@ -82,7 +101,8 @@ def check_outputs(out, inputs):
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file; name a folder (-o)")
     files = [out / name for name in (*OUTPUTS, "comparison.csv", "map.json")]
-    lost = [path for path in inputs if Path(path) in files]
+    resolved = {path.resolve() for path in files}  # also through links and ..
+    lost = [path for path in inputs if Path(path).resolve() in resolved]
     if not (out / "map.json").exists() and not (out / ".part-probability.json").exists():
         lost += [path for path in files if path.exists()]
     if lost:
@@ -111,7 +131,7 @@ def finished(out, recipe, overwrite):
 def clear(out):
     """Remove a map of ours; its record last, as maps without one count as somebody else's."""
     if (out / "map.json").exists():
-        compared = "comparison" in read_json(out / "map.json")
+        compared = "reference" in read_json(out / "map.json")
         for name in (*OUTPUTS, *(["comparison.csv"] if compared else []), "map.json"):
             (out / name).unlink(missing_ok=True)
 

@@ -139,11 +139,11 @@ def _header(path, dataset):
         raise InputError(f"{path} has no pixels of its own; convert one of its parts to a GeoTIFF")
     check_bands(path, dataset)
     crs, transform = dataset.crs, dataset.transform
+    check_north_up(path, transform)
     if not crs or not (crs.is_geographic or crs.is_projected):
         raise InputError(
             f"{path} has no CRS to place it by; assign it, as with gdal_edit.py -a_srs"
         )
-    check_north_up(path, transform)
     bands = zip(dataset.indexes, dataset.colorinterp, strict=True)
     alpha = next((band for band, meaning in bands if meaning == ColorInterp.alpha), None)
     return Raster(str(path), Grid(crs, transform, dataset.shape), dataset.count, alpha)

@@ -32,6 +32,7 @@ class Job(NamedTuple):
     symmetries: bool
     dropout_samples: int
     precision: str
+    factors: dict
     scaling: dict
 
 
@@ -136,7 +137,9 @@ def opened(job):
     """Return model and scene of a job; a worker opens them once."""
     model = _load(job.weights, _version(job.weights), job.precision)
     versions = tuple(map(_version, job.paths.values()))
-    return model, _scene(json.dumps([job.paths, job.inputs, job.grid, job.nodata]), versions)
+    return model, _scene(
+        json.dumps([job.paths, job.inputs, job.grid, job.nodata, job.factors]), versions
+    )
 
 
 def _version(path):
@@ -154,5 +157,6 @@ def _load(weights, version, precision):
 
 @lru_cache(maxsize=2)
 def _scene(key, versions):
-    paths, inputs, grid, nodata = json.loads(key)
-    return open_scene(paths, inputs=inputs, grid=grid, nodata=nodata)
+    paths, inputs, grid, nodata, factors = json.loads(key)
+    options = {"inputs": inputs, "grid": grid, "nodata": nodata}
+    return open_scene(paths, **options, elevation_factor=factors.get("dem", 1))

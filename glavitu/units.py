@@ -36,7 +36,10 @@ def are_numbers(values, count):
 
 
 def in_units(scaling, factors):
-    """Return the scaling for values that `factors` would bring to the training data's units."""
+    """Return the scaling for values that `factors` would bring to the training data's units.
+
+    A factor of ``dem`` is one of its elevation, the first band; slope stays in degrees.
+    """
     for source, factor in factors.items():
         if source not in scaling or not 0 < factor < np.inf:
             raise InputError(
@@ -44,11 +47,16 @@ def in_units(scaling, factors):
                 f"{', '.join(scaling)}"
             )
     return {
-        source: {
-            key: [v / factors.get(source, 1) for v in values] for key, values in bounds.items()
-        }
+        source: {key: _divided(source, values, factors) for key, values in bounds.items()}
         for source, bounds in scaling.items()
     }
+
+
+def _divided(source, values, factors):
+    """Return the bounds of a source's bands divided by its factor."""
+    factor = factors.get(source, 1)
+    scaled = 1 if source == "dem" else len(values)
+    return [value / factor for value in values[:scaled]] + values[scaled:]
 
 
 def sample(scene):

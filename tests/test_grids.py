@@ -158,6 +158,7 @@ def test_the_fourth_band_of_bytes_is_data_although_gdal_calls_it_transparency(tm
     path = write(tmp_path / "optical.tif", values)
     array = whole(open_scene({"optical": path}, inputs={"optical": 4}))["optical"]
     assert np.array_equal(array, np.moveaxis(values, 0, -1))
+    assert np.array_equal(array, read_raster(path).values)
     coarse = write(tmp_path / "dem.tif", np.ones((10, 10), np.float32), cell=20)
     with pytest.raises(InputError, match="band 4 of .*optical.tif is marked as transparency"):
         open_scene({"optical": path, "dem": coarse}, grid="dem")
@@ -521,6 +522,11 @@ def test_files_that_refer_to_others_are_refused_whatever_they_are_called(optical
 def test_rasters_without_a_north_up_place_are_refused(tmp_path, changes, message):
     path = write(tmp_path / "a.tif", CLIFF, **changes)
     refuse(f"a.tif {message}", {"optical": path})
+
+
+def test_rasters_without_georeferencing_are_told_how_to_get_it(tmp_path):
+    path = write(tmp_path / "a.tif", CLIFF, corner=(0, 0), cell=(1, 1))
+    refuse("a.tif has no georeferencing; assign it, as with gdal_edit.py -a_ullr", {"a": path})
 
 
 def test_rotated_rasters_are_refused(tmp_path):

@@ -9,7 +9,7 @@ import rasterio
 from click.testing import CliRunner
 from conftest import make_scene
 
-from glavitu import InputError, map_scene, map_scenes, strips
+from glavitu import InputError, local_rasters, map_scene, map_scenes, strips
 from glavitu.__main__ import cli
 from glavitu.outputs import calibration_path
 
@@ -79,6 +79,26 @@ def test_scenes_with_a_reference_have_its_figures_in_the_summary(weights, table,
     assert summary["glaciers_mapped"].dtype == "Int64"  # not 3.0 where others have no reference
     assert summary["iou"][0] == pytest.approx(1) and summary["iou"][1:].isna().all()
     assert (tmp_path / "out" / "a" / "comparison.csv").exists()
+
+
+def test_a_scene_whose_file_cannot_be_read_stops_no_other(weights, table, tmp_path, monkeypatch):
+    original = local_rasters._refers
+
+    def refuse(path):
+        if path.parent.name == "a":
+            raise PermissionError(13, "Permission denied", str(path))
+        return original(path)
+
+    monkeypatch.setattr(local_rasters, "_refers", refuse)
+    summary = map_scenes(weights, table, tmp_path / "out")
+    assert "Permission denied" in summary["error"][0] and summary["error"][2] == ""
+
+
+def test_a_summary_that_is_no_text_is_not_overwritten(weights, table, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "scenes.csv").write_bytes(b"\xff\xfe")
+    with pytest.raises(InputError, match=r"scenes\.csv would be overwritten"):
+        map_scenes(weights, table, tmp_path / "out")
 
 
 @pytest.mark.parametrize(

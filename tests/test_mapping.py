@@ -118,6 +118,21 @@ def test_factors_bring_values_to_the_units_of_training(weights, scene, tmp_path)
         mapping.map_scene(weights, paths, tmp_path / "none", factors={"sar": 2})
 
 
+@pytest.mark.parametrize("bands", [1, 2])
+def test_a_factor_of_the_dem_is_one_of_its_elevation(weights, scene, tmp_path, bands):
+    paths, arrays = scene
+    place = (30, 0, 500_000, 0, -30, 5_000_000)
+    maps = []
+    for name, units in (("metres", 1), ("decimetres", 10)):
+        values = arrays["dem"].transpose(2, 0, 1)[:bands].copy()
+        values[0] *= units
+        write_raster(tmp_path / f"{name}.tif", to_dataarray(values, place, "EPSG:32632"))
+        changed, out = paths | {"dem": tmp_path / f"{name}.tif"}, tmp_path / name
+        mapping.map_scene(weights, changed, out, factors={"dem": 1 / units}, precision="float32")
+        maps.append(read(out / "probability.tif"))
+    assert np.allclose(*maps, atol=1e-4, equal_nan=True)
+
+
 def test_own_scaling_does_not_know_units(weights, scene, tmp_path):
     paths, arrays = scene
     maps = []
@@ -210,7 +225,7 @@ def test_symmetries_of_a_turned_scene_turn_the_map(weights, tmp_path):
         s: np.random.default_rng(0).random((2, 16, 16, b)).astype("f4") for s, b in INPUTS.items()
     }
     model = load_model(weights)
-    job = strips.Job("", {}, INPUTS, None, {}, 16, 8, 2, True, 0, "float32", SCALING)
+    job = strips.Job("", {}, INPUTS, None, {}, 16, 8, 2, True, 0, "float32", {}, SCALING)
     straight = strips._ask(model, patches, job, 0, 0)
     turned = strips._ask(
         model, {s: strips._turn(a, True, 1) for s, a in patches.items()}, job, 0, 0
@@ -279,6 +294,19 @@ def test_a_reference_elsewhere_is_refused_before_the_work(weights, scene, tmp_pa
 def test_numbers_that_cannot_be_are_refused(weights, scene, tmp_path, numbers, message):
     with pytest.raises(InputError, match=message):
         mapping.map_scene(weights, scene[0], tmp_path / "out", **numbers)
+
+
+def test_numbers_of_numpy_are_taken_and_fractions_refused(weights, scene, tmp_path):
+    options = {"batch_size": np.int64(4), "stride": np.int64(16), "min_area": np.float32(1)}
+    found = mapping.map_scene(
+        weights, scene[0], tmp_path / "out", factors={"dem": np.float32(2)}, **options
+    )
+    assert found["recipe"]["stride"] == 16 and found["recipe"]["factors"] == {"dem": 2}
+    for name in ("batch_size", "stride", "dropout_samples"):
+        for number in (2.5, "4", 4.0):
+            with pytest.raises(InputError, match=f"{name} is {number!r}, expected a whole number"):
+                mapping.map_scene(weights, scene[0], tmp_path / "none", **{name: number})
+    assert not (tmp_path / "none").exists()
 
 
 def test_values_unlike_the_training_data_are_remarked(weights, scene, tmp_path):

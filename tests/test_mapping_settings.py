@@ -106,6 +106,47 @@ def test_a_reference_without_glaciers_where_there_are_data_leaves_a_finished_map
         assert not list((tmp_path / "out").glob(".part*"))
 
 
+def test_an_interrupted_comparison_is_not_claimed_and_is_cleared(
+    weights, scene, inventory, tmp_path, monkeypatch
+):
+    out = tmp_path / "out"
+    map_scene(weights, scene[0], out, reference=inventory)
+    gpd.read_file(inventory).assign(Name="x").to_file(inventory)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(mapping, "draw", interrupt)
+        map_scene(weights, scene[0], out, reference=inventory)
+    assert "comparison" not in read_json(out / "map.json")
+    map_scene(weights, scene[0], out, stride=4, overwrite=True)
+    assert not (out / "comparison.csv").exists()
+
+
+def interrupt(*_):
+    raise KeyboardInterrupt
+
+
+def test_a_map_stays_whole_until_the_new_probabilities_are_there(
+    weights, scene, tmp_path, monkeypatch
+):
+    out = tmp_path / "out"
+    map_scene(weights, scene[0], out)
+    before = files(out)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(streaming, "predict_strip", interrupt)
+        map_scene(weights, scene[0], out, stride=4, overwrite=True)
+    assert files(out).items() >= before.items()
+    map_scene(weights, scene[0], out)  # the old map is still there, as it was
+    assert files(out) == before
+    assert map_scene(weights, scene[0], out, stride=4, overwrite=True)["recipe"]["stride"] == 4
+
+
+def test_an_input_that_is_an_output_through_a_link_is_refused(weights, scene, tmp_path):
+    paths, out = scene[0], tmp_path / "out"
+    map_scene(weights, paths, out)
+    (tmp_path / "link.tif").symlink_to(out / "probability.tif")
+    with pytest.raises(InputError, match="would be overwritten"):
+        map_scene(weights, paths | {"dem": tmp_path / "link.tif"}, out, overwrite=True)
+
+
 def test_a_map_that_has_lost_a_file_is_made_again(weights, scene, tmp_path):
     map_scene(weights, scene[0], tmp_path / "out")
     (tmp_path / "out" / "outlines.gpkg").unlink()
