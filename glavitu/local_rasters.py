@@ -85,14 +85,6 @@ def check_bands(path, dataset):
         raise InputError(f"{path} holds complex numbers; convert them, as to backscatter in dB")
 
 
-def marks_transparency(dataset):
-    """Return whether a band is marked as transparency, as GDAL does with the fourth of many files.
-
-    Such a band is treated as data and hides no pixel.
-    """
-    return MaskFlags.alpha in dataset.mask_flag_enums[0]
-
-
 def check_north_up(path, transform):
     """Refuse a raster whose rows do not run from west to east, the northernmost first."""
     if transform == rasterio.Affine.identity():

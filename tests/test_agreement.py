@@ -129,13 +129,6 @@ def test_overlaps_count_once_and_invalid_outlines_are_mended():
     assert table["glacier"].tolist() == [0, 1, 2]
 
 
-def test_polygons_in_collections_count():
-    square, line = box(0, 0, 1000, 1000), shapely.LineString([(0, 0), (9, 9)])
-    theirs = outlines(shapely.GeometryCollection([square, line]), line)
-    summary, table = compare_outlines(outlines(square), theirs)
-    assert summary["iou"] == pytest.approx(1, rel=1e-6) and len(table) == 1
-
-
 def test_outlines_with_heights_and_islands():
     square = shapely.force_3d(box(0, 0, 1000, 1000) - box(400, 400, 600, 600), 500.0)
     theirs = outlines(shapely.MultiPolygon([square]))
