@@ -157,11 +157,8 @@ def _checked(mapped, reference):
         {"glacier": np.asarray(names)}, geometry=reference.geometry.to_numpy(), crs=reference.crs
     )
     kinds = ["Polygon", "MultiPolygon", "GeometryCollection"]  # the last of what was made valid
-    glaciers = glaciers[glaciers.geom_type.isin(kinds) & ~glaciers.is_empty]
-    collected = (glaciers.geom_type == "GeometryCollection").to_numpy()
-    shapes = glaciers.geometry.to_numpy()
-    shapes[collected] = _polygonal(shapes[collected])
-    glaciers = glaciers.set_geometry(shapes, crs=reference.crs)
+    glaciers = glaciers[glaciers.geom_type.isin(kinds)]
+    glaciers = glaciers.set_geometry(_polygonal(glaciers.geometry.to_numpy()), crs=reference.crs)
     glaciers = glaciers[~glaciers.is_empty]
     if glaciers.empty:
         raise InputError("the reference has no polygons; expected outlines of glaciers")

@@ -17,7 +17,7 @@ from glavitu.local_rasters import first_line, has_nodata
 from glavitu.rasters import cell_sizes, check_sources, inspect, listed, plan
 
 
-def open_scene(paths, *, inputs=None, grid=None, nodata=None, elevation_factor=1):
+def open_scene(paths, *, inputs=None, grid=None, nodata=None, factors=None):
     """Open the rasters of one scene.
 
     Parameters
@@ -35,9 +35,10 @@ def open_scene(paths, *, inputs=None, grid=None, nodata=None, elevation_factor=1
         source of `paths` where there is no such.
     nodata : dict of str to float, optional
         Source -> value that means no data in its raster, beside what the raster itself declares.
-    elevation_factor : float
-        What the elevation of ``dem`` is multiplied by to be in metres where the slope is computed;
-        the elevation itself is read as it is stored.
+    factors : dict of str to float, optional
+        Source -> what its values are multiplied by to be in the training data's units. Where the
+        slope is computed, it is that of the elevation in metres; values are read as they are
+        stored.
 
     Returns
     -------
@@ -71,7 +72,7 @@ def open_scene(paths, *, inputs=None, grid=None, nodata=None, elevation_factor=1
     }
     report = [f"The grid is that of {grid}: {rasters[grid].grid}."]
     report += [sentence for source, layer in layers.items() for sentence in layer.report(source)]
-    return Scene(rasters[grid].grid, layers, report, elevation_factor)
+    return Scene(rasters[grid].grid, layers, report, (factors or {}).get("dem", 1))
 
 
 class Scene:

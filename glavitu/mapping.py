@@ -172,11 +172,10 @@ def map_scene(
     check_outputs(out, files if given is None else [*files, given["path"]])
     if dropout_samples:
         check_dropout(str(weights), resolve(precision))
-    elevation_factor = settings["factors"].get("dem", 1)
-    reading = {key: settings[key] for key in ("inputs", "grid", "nodata")}
+    reading = {key: settings[key] for key in ("inputs", "grid", "nodata", "factors")}
     with (
         rasterio.Env(GDAL_CACHEMAX=CACHE),
-        open_scene(settings["paths"], **reading, elevation_factor=elevation_factor) as scene,
+        open_scene(settings["paths"], **reading) as scene,
     ):
         recipe["fingerprints"] = {path: fingerprint(path) for path in files}
         recipe = json.loads(json.dumps(recipe))

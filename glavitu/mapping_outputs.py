@@ -11,9 +11,9 @@ from glavitu.calibration import confidence
 from glavitu.files import quietly, replacing, reserve
 from glavitu.outlines import trace, valid_extent, write_outlines
 from glavitu.plots import plot_quicklook, stretch
+from glavitu.streaming import ROWS
 from glavitu.tiles import UNLABELLED
 
-ROWS = 256  # of a strip read or written at once
 PICTURE = 1200  # most pixels of a side of the picture
 COLOURS = {0: (225, 220, 210, 255), 1: (0, 114, 178, 255), UNLABELLED: (0, 0, 0, 0)}  # of classes
 

@@ -10,6 +10,7 @@ from glavitu.files import read_json
 from glavitu.outputs import read_built, record_path
 from glavitu.units import are_numbers, check_scaling
 
+RAW = ".part-probability.f32"  # the probabilities so far; their settings beside them end in .json
 OUTPUTS = ("glacier.tif", "probability.tif", "confidence.tif", "outlines.gpkg", "quicklook.png")
 
 
@@ -103,7 +104,7 @@ def check_outputs(out, inputs):
     files = [out / name for name in (*OUTPUTS, "comparison.csv", "map.json")]
     resolved = {path.resolve() for path in files}  # also through links and ..
     lost = [path for path in inputs if Path(path).resolve() in resolved]
-    if not (out / "map.json").exists() and not (out / ".part-probability.json").exists():
+    if not (out / "map.json").exists() and not (out / RAW).with_suffix(".json").exists():
         lost += [path for path in files if path.exists()]
     if lost:
         raise InputError(f"{lost[0]} would be overwritten by the map; name another folder (-o)")

@@ -77,10 +77,11 @@ def trace(path, *, confidence=None, min_area=0.01, smooth=0.0, attributes=None, 
     ):
         _check_grids(raster, layer)
         crs = CRS.from_user_input(raster.crs)
+        grid = Grid(raster.crs, raster.transform, raster.shape)
         for pieces in _finished_pieces(raster, layer, rows, lambda values: values == GLACIER):
             found, mean = _merge(pieces)
-            grid = Grid(raster.crs, raster.transform, raster.shape)
-            found = smoothed(found, cuts_of(found, grid, smooth))
+            if smooth:
+                found = smoothed(found, cuts_of(found, grid, smooth))
             found = on_map(found, raster.transform)
             area = geodesic_area(found, crs)
             for kept, new in zip((polygons, areas, means), (found, area, mean), strict=True):

@@ -59,21 +59,14 @@ class _Output:
 
 def progress(iterable=None, *, description, total=None, initial=0, unit="tile"):
     """Wrap an iterable in a bar: on stderr, drawn rarely where nobody watches, or in a cell."""
-    terminal, cell = sys.stderr.isatty(), _in_notebook()
-    live = terminal or cell
-    return tqdm(
-        iterable,
-        desc=description,
-        total=total,
-        initial=initial,
-        unit=unit,
-        mininterval=0.1 if terminal else 0.5 if cell else 30,
-        maxinterval=10 if live else 60,  # after which it is drawn again, moved or not
-        delay=1 if live else 5,
-        leave=terminal,
-        file=None if terminal else _Output() if cell else _Lines(),
-        dynamic_ncols=terminal,
-    )
+    # After `maxinterval` seconds a bar is drawn again, moved or not.
+    if sys.stderr.isatty():
+        how = {"mininterval": 0.1, "maxinterval": 10, "delay": 1, "dynamic_ncols": True}
+    elif _in_notebook():
+        how = {"mininterval": 0.5, "maxinterval": 10, "delay": 1, "file": _Output(), "leave": False}
+    else:
+        how = {"mininterval": 30, "maxinterval": 60, "delay": 5, "file": _Lines(), "leave": False}
+    return tqdm(iterable, desc=description, total=total, initial=initial, unit=unit, **how)
 
 
 def _in_notebook():

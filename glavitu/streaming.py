@@ -13,11 +13,11 @@ from rasterio.windows import Window
 
 from glavitu.errors import InputError
 from glavitu.files import naming, read_json, write_json
+from glavitu.mapping_settings import RAW
 from glavitu.progress import progress, say
 from glavitu.strips import predict_strip, scene_starts
 
-ROWS = 256  # of a strip read at once
-RAW = ".part-probability.f32"  # the probabilities so far; their settings beside them end in .json
+ROWS = 256  # of a raster read or written at once
 AFTERWARDS = ("temperature", "picture", "outlines")  # of a recipe; they change no probability
 
 

@@ -137,9 +137,8 @@ def opened(job):
     """Return model and scene of a job; a worker opens them once."""
     model = _load(job.weights, _version(job.weights), job.precision)
     versions = tuple(map(_version, job.paths.values()))
-    return model, _scene(
-        json.dumps([job.paths, job.inputs, job.grid, job.nodata, job.factors]), versions
-    )
+    settings = [job.paths, job.inputs, job.grid, job.nodata, job.factors]
+    return model, _scene(json.dumps(settings), versions)
 
 
 def _version(path):
@@ -158,5 +157,4 @@ def _load(weights, version, precision):
 @lru_cache(maxsize=2)
 def _scene(key, versions):
     paths, inputs, grid, nodata, factors = json.loads(key)
-    options = {"inputs": inputs, "grid": grid, "nodata": nodata}
-    return open_scene(paths, **options, elevation_factor=factors.get("dem", 1))
+    return open_scene(paths, inputs=inputs, grid=grid, nodata=nodata, factors=factors)

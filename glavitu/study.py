@@ -248,12 +248,11 @@ def _finish(target, stamp):
 
     notebook = nbformat.read(target, as_version=4)
     notebook.metadata["glavitu"] = stamp
-    for cell in notebook.cells:
-        for output in cell.get("outputs", []):
+    for cell in (cell for cell in notebook.cells if cell.cell_type == "code"):
+        for output in cell.outputs:
             if output.get("name") == "stderr":
                 output.text = without_bars(output.text)
-        if "outputs" in cell:
-            cell.outputs = [output for output in cell.outputs if output.get("text") != ""]
+        cell.outputs = [output for output in cell.outputs if output.get("text") != ""]
     with replacing(target) as part:
         nbformat.write(notebook, part)
 
