@@ -34,7 +34,7 @@ def make_landsat_like(demo, out):
     """Compile the demo tiles with the sources that the Everest scene has; return the folder."""
     from glavitu import compile_tiles
     from glavitu.files import replacing
-    from glavitu.scenes import read_raster, write_raster
+    from glavitu.geotiffs import read_raster, write_raster
 
     table = pd.read_csv(demo / "tiles.csv")
     for tile, path in zip(table["tile"], table["optical"], strict=True):

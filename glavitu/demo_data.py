@@ -16,10 +16,11 @@ import pandas as pd
 from glavitu import __version__
 from glavitu.errors import InputError
 from glavitu.files import locked, making, read_json, replacing, write_json
+from glavitu.geotiffs import to_dataarray, write_raster
 from glavitu.profiles import UNFINISHED
 from glavitu.progress import progress
 from glavitu.regions import REGIONS, UNSEEN
-from glavitu.scenes import survey, to_dataarray, write_raster, write_splits
+from glavitu.scenes import survey, write_splits
 from glavitu.sensors import BANDS
 from glavitu.synthetic import make_tile
 from glavitu.tiles import SPLITS

@@ -146,7 +146,7 @@ class Profile:
         self._check("scene", self.scene, _fits_scene, dict, fits)
         names = "a list of names, each once"
         for name in ("architectures", "sources"):
-            self._check(name, getattr(self, name), lambda v: _texts(v, once=True), list, names)
+            self._check(name, getattr(self, name), are_names, list, names)
         self._check("architectures", self.architectures, bool, list, "one or more")
         if unknown := [key for key in self.demo_data if key not in DEMO_DATA]:
             raise InputError(
@@ -166,7 +166,7 @@ class Profile:
             self._check(
                 f"ablation of {name}",
                 choices,
-                lambda v: all(isinstance(c, list) and c and _texts(c, once=True) for c in v),
+                lambda v: all(isinstance(c, list) and c and are_names(c) for c in v),
                 list,
                 "a list of lists of sources",
             )
@@ -267,12 +267,10 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep=deep)
 
 
-def _texts(values, *, once=False):
-    """Tell whether values are texts, and none of them there twice."""
+def are_names(values):
+    """Tell whether values are texts that are not empty, none of them there twice."""
     values = list(values)
-    return all(isinstance(v, str) and v for v in values) and not (
-        once and len(set(values)) < len(values)
-    )
+    return all(isinstance(v, str) and v for v in values) and len(set(values)) == len(values)
 
 
 def _fits_scene(scene):

@@ -1,81 +1,24 @@
-"""GeoTIFF <-> xarray, and `compile_tiles`: a `tiles.csv` of GeoTIFFs to HDF5 tile files."""
+"""`compile_tiles`: a `tiles.csv` of GeoTIFFs to HDF5 tile files."""
 
 import json
-import warnings
 from pathlib import Path
 
 import numpy as np
-import rasterio
-import rioxarray
-import xarray as xr
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from glavitu import __version__
+from glavitu.bands import check_names, names_in
 from glavitu.errors import InputError
 from glavitu.files import locked, replacing
+from glavitu.geotiffs import read_raster
 from glavitu.hdf5_writing import open_new, write_tile
-from glavitu.local_rasters import (
-    check_bands,
-    check_north_up,
-    check_proj,
-    first_line,
-    has_nodata,
-)
 from glavitu.profiles import UNFINISHED
 from glavitu.progress import progress
 from glavitu.rasters import Grid, place_in
 from glavitu.tile_tables import read_tile_table, sources_of
-from glavitu.tiles import SPLITS, SURFACE, UNKNOWN, are_names
+from glavitu.tiles import SPLITS, SURFACE, UNKNOWN
 
-MOST = 1 << 30  # numbers in a raster that is read as a whole
 LARGEST_PATCH = 1 << 14  # pixels of a side
 SAMPLE = 2_000_000  # pixels per band from which the percentiles are estimated
-
-
-def read_raster(path):
-    """Read a GeoTIFF as float32 (y, x, band) with NaN where it has no data.
-
-    Raises `InputError` where the file is missing, no GeoTIFF, too large, complex, south-up or
-    rotated. No other driver of GDAL is asked: some open other files, or servers. Nor is anything
-    read from files beside it (``.aux.xml``, ``.msk``, ``.tfw``).
-    """
-    check_proj()
-    if not Path(path).is_file():
-        raise InputError(f"no raster at {path}")
-    try:
-        # Files beside it, such as masks, could be of any driver and lead anywhere.
-        with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"), warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            with rasterio.open(path, driver="GTiff", sharing=False) as header:
-                _check_header(path, header)
-                masked = has_nodata(header)
-            with rioxarray.open_rasterio(path, masked=masked, driver="GTiff") as raster:
-                raster, encoding = raster.load().astype(np.float32), raster.encoding
-    except (RasterioError, OSError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{path} is not a GeoTIFF that can be read: {first_line(error)}") from None
-    raster = raster.where(np.isfinite(raster)).transpose("y", "x", "band")
-    raster.encoding = encoding  # which says what meant no data
-    return raster
-
-
-def _check_header(path, header):
-    check_bands(path, header)
-    if header.count * header.height * header.width > MOST:
-        raise InputError(
-            f"{path} is {header.height}x{header.width} pixels of {header.count} band(s), too large "
-            "for one tile; cut it up"
-        )
-    check_north_up(path, header.transform)
-
-
-def write_raster(path, array):
-    """Write a georeferenced `xarray.DataArray` (band, y, x) or (y, x) as a compressed GeoTIFF."""
-    with rasterio.io.MemoryFile(ext=".tif") as memory:  # GDAL is silent where a disk is full
-        array.rio.to_raster(memory.name, driver="GTiff", compress="deflate", tiled=True)
-        with replacing(path) as part:
-            part.write_bytes(memory.getbuffer())
 
 
 def compile_tiles(csv, directory, *, patch_size=384, bands=None):
@@ -130,18 +73,8 @@ def survey(csv, bands=None):
             f"bands of {unknown[0]!r} are named, but the sources are {', '.join(sources)}"
         )
     scaling, names = _training_scaling(table, sources)
-    return table, scaling, names | _checked_names(bands or {}, scaling)
-
-
-def _checked_names(bands, scaling):
-    """Refuse names that are not one for each band of a source."""
-    for source, names in bands.items():
-        count = len(scaling[source]["low"])
-        if not are_names(names) or len(names) != count:
-            raise InputError(
-                f"the bands of {source!r} are named {names!r}, expected {count} different names"
-            )
-    return {source: list(names) for source, names in bands.items()}
+    counts = {source: len(bounds["low"]) for source, bounds in scaling.items()}
+    return table, scaling, names | check_names(bands or {}, counts)
 
 
 def write_splits(table, scaling, names, directory, patch_size):
@@ -233,19 +166,12 @@ def _training_scaling(table, sources):
         bands = bands or {source: array.sizes["band"] for source, array in arrays.items()}
         _check_bands(row, arrays, bands)
         for source, array in arrays.items():
-            names[source].add(_names(array))
+            names[source].add(names_in(array))
             pixels = array.values.reshape(-1, array.sizes["band"])
             samples[source].append(pixels[:: max(1, len(pixels) // share)])
     scaling = {source: _percentiles(source, tiles) for source, tiles in samples.items()}
     same = {source: found.pop() for source, found in names.items() if len(found) == 1}
     return scaling, {source: list(found) for source, found in same.items() if found}
-
-
-def _names(array):
-    """Return what a raster calls its bands, nothing if it does not name each."""
-    names = array.attrs.get("long_name", ())
-    names = (names,) if isinstance(names, str) else tuple(names)
-    return names if len(names) == array.sizes["band"] and are_names(names) else ()
 
 
 def _percentiles(source, tiles):
@@ -319,15 +245,3 @@ def scale(array, low, high):
     """Scale bands linearly so that `low` becomes 0 and `high` 1; missing values become 0."""
     low, high = np.asarray(low), np.asarray(high)
     return np.nan_to_num((array - low) / (high - low)).astype(np.float32)
-
-
-def to_dataarray(values, transform, crs, *, nodata=None, bands=None):
-    """Return values (band, y, x) as a georeferenced `xarray.DataArray` ready to be written.
-
-    `bands` are the descriptions of the bands that GIS software shows.
-    """
-    array = xr.DataArray(values, dims=("band", "y", "x"))
-    if bands:
-        array.attrs["long_name"] = tuple(bands)
-    array = array.rio.write_transform(rasterio.Affine(*transform)).rio.write_crs(crs)
-    return array if nodata is None else array.rio.write_nodata(nodata)

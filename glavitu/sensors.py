@@ -8,8 +8,8 @@ import numpy as np
 from scipy import ndimage
 
 from glavitu import terrain
+from glavitu.bands import PUBLISHED_BANDS
 from glavitu.terrain import fractal
-from glavitu.tiles import PUBLISHED_BANDS
 
 BANDS = PUBLISHED_BANDS | {"sar": ("backscatter", "coherence")}
 SURFACES = {

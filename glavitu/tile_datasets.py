@@ -5,6 +5,7 @@ import xarray as xr
 from xarray.backends import BackendArray
 from xarray.core import indexing
 
+from glavitu.errors import InputError
 from glavitu.hdf5 import reading
 
 
@@ -47,6 +48,16 @@ def _on_demand(array):
 def _dimensions(name, array):
     band = "class" if name == "groundtruth" else f"{name}_band"
     return ("y", "x", band)[: array.ndim]
+
+
+def check_no_dimension(where, source, sources):
+    """Refuse a source called like the dimension of another one's bands."""
+    other = source.removesuffix("_band")
+    if other != source and other in sources:
+        raise InputError(
+            f"{where}: a source cannot be named {source!r} beside {other!r}, whose bands are "
+            "numbered by that name; name it otherwise"
+        )
 
 
 def _georeference(tile):

@@ -4,7 +4,8 @@ import re
 
 from glavitu.errors import InputError
 from glavitu.tables import inside, read_table
-from glavitu.tiles import LABELS, RESERVED, SPLITS, SURFACE, check_no_dimension
+from glavitu.tile_datasets import check_no_dimension
+from glavitu.tiles import LABELS, RESERVED, SPLITS, SURFACE
 
 FIXED_COLUMNS = ("tile", "region", "split", "groundtruth")
 

@@ -17,6 +17,7 @@ import h5py
 import numpy as np
 from xarray.backends import CachingFileManager
 
+from glavitu.bands import complete_names
 from glavitu.errors import InputError
 from glavitu.hdf5 import (
     check_array,
@@ -28,15 +29,11 @@ from glavitu.hdf5 import (
     plain,
     reading,
 )
-from glavitu.tile_datasets import lazy_dataset
+from glavitu.tile_datasets import check_no_dimension, lazy_dataset
 from glavitu.units import are_numbers, check_scaling
 from glavitu.unpacking import unpack
 
 SPLITS = ("train", "val", "test")
-PUBLISHED_BANDS = {
-    "optical": ("blue", "green", "red", "NIR", "SWIR1", "SWIR2"),
-    "dem": ("elevation", "slope"),
-}
 UNLABELLED = 255  # in maps of classes
 LABELS = ("groundtruth", "outlines")  # the paper's name and the successor study's
 SURFACE = "surface"  # codes: `sensors.SURFACES` + 10 * `sensors.SKY`
@@ -82,23 +79,6 @@ def find_split(data, split):
     if not found:
         raise InputError(f"{data} has no {split}.hdf5 (or {split}_*.hdf5)")
     return found[0]
-
-
-def are_names(names):
-    """Tell whether these are names of bands: texts, each there once."""
-    return isinstance(names, list | tuple) and (
-        all(isinstance(name, str) and name for name in names) and len(set(names)) == len(names)
-    )
-
-
-def check_no_dimension(where, source, sources):
-    """Refuse a source called like the dimension of another one's bands."""
-    other = source.removesuffix("_band")
-    if other != source and other in sources:
-        raise InputError(
-            f"{where}: a source cannot be named {source!r} beside {other!r}, whose bands are "
-            "numbered by that name; name it otherwise"
-        )
 
 
 def check_same_scaling(tiles, scaling, sources):
@@ -204,15 +184,8 @@ class Tiles(Mapping):
         Bands whose order nobody says are called ``band 1`` and so on.
         """
         with reading(f"{self.path}: the attribute bands"):
-            named = json.loads(self.attrs.get("bands", "{}"))
-        if not isinstance(named, dict) or not all(map(are_names, named.values())):
-            raise InputError(f"{self.path}: the attribute bands names no bands of sources")
-        found = {}
-        for source, count in self.sources.items():
-            known = [names.get(source, ()) for names in (named, PUBLISHED_BANDS)]
-            numbered = [f"band {band + 1}" for band in range(count)]
-            found[source] = next((list(names) for names in known if len(names) == count), numbered)
-        return found
+            said = json.loads(self.attrs.get("bands", "{}"))
+        return complete_names(said, self.sources, f"{self.path}: the attribute bands")
 
     @property
     def pixel_size(self):

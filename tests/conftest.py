@@ -11,9 +11,9 @@ import pytest
 from glavitu import build_model, save_weights
 from glavitu.backend import keras
 from glavitu.files import write_json
+from glavitu.geotiffs import to_dataarray, write_raster
 from glavitu.hdf5_writing import write_tile
 from glavitu.profiles import Profile
-from glavitu.scenes import to_dataarray, write_raster
 
 TINY_SIZES = {
     "setr": {"fusion_filters": 4, "embed_dim": 8, "mlp_dim": 8, "blocks": 1, "heads": 2}

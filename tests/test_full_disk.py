@@ -17,9 +17,9 @@ from test_mapping import make_scene
 from glavitu.__main__ import main
 from glavitu.demo_data import make_demo_data
 from glavitu.files import replacing
+from glavitu.geotiffs import to_dataarray, write_raster
 from glavitu.hdf5_writing import creating, write_netcdf
 from glavitu.mapping_outputs import _read_all
-from glavitu.scenes import to_dataarray, write_raster
 
 
 @pytest.fixture

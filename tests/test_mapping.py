@@ -19,8 +19,9 @@ from conftest import TINY_SIZES, make_scene
 from glavitu import InputError, build_model, load_model, mapping, save_weights, streaming, strips
 from glavitu.__main__ import cli
 from glavitu.files import write_json
+from glavitu.geotiffs import to_dataarray, write_raster
 from glavitu.hdf5 import check_all
-from glavitu.scenes import scale, to_dataarray, write_raster
+from glavitu.scenes import scale
 from glavitu.windows import blend
 
 MAPS = ("glacier.tif", "probability.tif", "confidence.tif")

@@ -11,10 +11,10 @@ from conftest import make_scene
 from glavitu import InputError, map_scene, mapping, streaming
 from glavitu.__main__ import cli
 from glavitu.files import read_json, write_json
+from glavitu.geotiffs import to_dataarray, write_raster
 from glavitu.mapping_settings import check_date
 from glavitu.outputs import calibration_path
 from glavitu.provenance import fingerprint
-from glavitu.scenes import to_dataarray, write_raster
 
 
 @pytest.fixture

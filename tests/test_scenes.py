@@ -8,7 +8,8 @@ import rasterio
 from conftest import write_geotiff
 
 from glavitu import InputError, compile_tiles, open_tiles
-from glavitu.scenes import read_raster, scale
+from glavitu.geotiffs import read_raster
+from glavitu.scenes import scale
 
 
 def change(table, **columns):

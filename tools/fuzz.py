@@ -69,7 +69,7 @@ def read_tiles(path):
 
 
 def read_geotiff(path):
-    from glavitu.scenes import read_raster
+    from glavitu.geotiffs import read_raster
 
     read_raster(path)
 
