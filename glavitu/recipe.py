@@ -67,15 +67,16 @@ class Recipe(keras.callbacks.Callback):
         self._set_rate(self.profile.learning_rate * 0.1**self.state.reductions)
 
     def on_train_batch_begin(self, batch, logs=None):
-        """Set the learning rate of a step of the first epoch."""
+        """Move the bar on, and set the learning rate of a step of the first epoch.
+
+        There is no `on_train_batch_end`: with one, Keras would wait for each step's scores before
+        it starts the next step, and a GPU would have nothing to do meanwhile.
+        """
+        self._move_bar(batch)
         if not self.history:
             if keras.backend.backend() == "jax":
                 self.model.jax_state_sync()
             self._set_rate(warm_up(batch, self.params["steps"], self.profile.learning_rate))
-
-    def on_train_batch_end(self, batch, logs=None):
-        """Move the bar on."""
-        self.bar.update()
 
     def on_epoch_end(self, epoch, logs=None):
         """Judge the epoch, then write weights, checkpoint and log, in this order."""
@@ -88,6 +89,7 @@ class Recipe(keras.callbacks.Callback):
                 f"learning rate ({row['learning_rate']:g}) or look for extreme values in the data"
             )
         self.history.append(row)
+        self._move_bar(0)
         if self.state.best == epoch:
             save_weights(self.model, self.paths.weights)
         self._write_checkpoint()
@@ -99,6 +101,10 @@ class Recipe(keras.callbacks.Callback):
         """Close the bar, also of a training that failed."""
         if self.bar is not None:
             self.bar.close()
+
+    def _move_bar(self, batch):
+        """Let the bar stand at a batch of the epoch that follows the log."""
+        self.bar.update(len(self.history) * self.params["steps"] + batch - self.bar.n)
 
     def _describe(self, row):
         best = ", the best so far" if self.state.best == row["epoch"] else ""
