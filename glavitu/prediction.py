@@ -78,8 +78,10 @@ def predict_tile(model, tile, *, stride=None, batch_size=8):
         raise InputError(
             f"the tile is {shape[0]}x{shape[1]} pixels, smaller than a window of {size}"
         )
+    network = folded(model)
     probabilities = blend(
-        lambda windows: _predict_windows(folded(model), arrays, windows, size),
+        lambda windows: _read_windows(arrays, windows, size),
+        lambda batch: network.predict_on_batch(batch)["output"],
         shape,
         size,
         stride,
@@ -221,9 +223,8 @@ def _check_scaling_of(weights, tiles, inputs):
         check_same_scaling(tiles, scaling, inputs)
 
 
-def _predict_windows(model, arrays, windows, size):
-    batch = {
+def _read_windows(arrays, windows, size):
+    return {
         source: np.stack([array[r : r + size, c : c + size] for r, c in windows])
         for source, array in arrays.items()
     }
-    return model.predict_on_batch(batch)["output"]

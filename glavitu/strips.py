@@ -13,7 +13,7 @@ from glavitu.folding import folded
 from glavitu.grids import open_scene
 from glavitu.scenes import scale
 from glavitu.weights import load_model
-from glavitu.windows import in_batches, window_starts, window_weights
+from glavitu.windows import filled, in_batches, window_starts, window_weights
 
 CHUNK = 8192  # columns of a strip held in memory at once, in pixels
 
@@ -65,13 +65,14 @@ def predict_strip(job, row):
         arrays = {source: scale(array, **job.scaling[source]) for source, array in arrays.items()}
         # Windows without any data say nothing.
         windows = [c for c in chunk if here[:, c - left : c - left + size].any()]
-        for batch in in_batches(windows, job.batch_size):
+        batches = in_batches(windows, job.batch_size)
+        for batch, whole in zip(batches, filled(batches), strict=True):
             patches = {
-                source: np.stack([array[:, c - left : c - left + size] for c in batch])
+                source: np.stack([array[:, c - left : c - left + size] for c in whole])
                 for source, array in arrays.items()
             }
             answers = _ask(model, patches, job, row, batch[0])
-            for column, probability in zip(batch, answers, strict=True):
+            for column, probability in zip(batch, answers, strict=False):
                 end = min(column + size, width)
                 sums[0, :, column:end] += (weights * probability)[:, : end - column]
                 sums[1, :, column:end] += weights[:, : end - column]

@@ -1,6 +1,7 @@
 """Overlapping windows over a tile or a scene, and the published blending of what they give."""
 
-from itertools import pairwise
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -37,33 +38,59 @@ def window_starts(length, size, stride):
 
 
 def in_batches(windows, batch_size):
-    """Return windows in batches of one size, if less than twice as many do, else of close sizes.
+    """Return windows in batches of one size; the last has fewer, if not less than twice as many do.
 
-    TensorFlow traces a network again when the size of its batches changes.
+    Networks are traced again when the size of their batches changes: see `filled`.
 
     Examples
     --------
     >>> [len(batch) for batch in in_batches(list(range(9)), 8)]
     [3, 3, 3]
     >>> [len(batch) for batch in in_batches(list(range(11)), 8)]
-    [5, 6]
+    [6, 5]
     """
     if batch_size < 1:
         raise InputError(f"batch_size is {batch_size}, expected 1 or more")
     least = -(-len(windows) // batch_size)
     even = (n for n in range(least, 2 * least) if len(windows) % n == 0)
-    count = next(even, least)
-    ends = [i * len(windows) // count for i in range(count + 1)] if count else []
-    return [windows[first:last] for first, last in pairwise(ends)]
+    size = -(-len(windows) // next(even, least)) if windows else 1
+    return [windows[first : first + size] for first in range(0, len(windows), size)]
 
 
-def blend(predict, shape, size, stride, batch_size):
+def filled(batches):
+    """Return batches of the size of the first; what they lack is their last window again.
+
+    Examples
+    --------
+    >>> filled([[1, 2, 3], [4]])
+    [[1, 2, 3], [4, 4, 4]]
+    """
+    return [batch + batch[-1:] * (len(batches[0]) - len(batch)) for batch in batches]
+
+
+def ahead(function, items):
+    """Yield what a function answers for each item; a thread finds the next answer meanwhile."""
+    with ThreadPoolExecutor(1) as thread:
+        answers = deque()
+        for item in items:
+            answers.append(thread.submit(function, item))
+            if len(answers) > 1:
+                yield answers.popleft().result()
+        for answer in answers:
+            yield answer.result()
+
+
+def blend(read, predict, shape, size, stride, batch_size):
     """Average the predictions of overlapping windows.
+
+    Windows are predicted while a thread reads the next ones and another blends the last ones.
 
     Parameters
     ----------
+    read : callable
+        From a list of (row, column) to what `predict` takes.
     predict : callable
-        From a list of (row, column) to probabilities (n, size, size, classes).
+        From that to probabilities (n, size, size, classes).
     shape : (int, int)
         Height and width of the result, in pixels.
     size, stride, batch_size : int
@@ -75,14 +102,29 @@ def blend(predict, shape, size, stride, batch_size):
         Probabilities (y, x, classes), float32.
     """
     rows, columns = (window_starts(length, size, stride) for length in shape)
-    windows = [(row, column) for row in rows for column in columns]
-    weights = window_weights(size)[..., None]
-    total, weight_sum = 0, np.zeros((*shape, 1), np.float32)
-    for batch in in_batches(windows, batch_size):
-        for (row, column), window in zip(batch, predict(batch), strict=True):
-            if np.isscalar(total):
-                total = np.zeros((*shape, window.shape[-1]), np.float32)
+    batches = in_batches([(row, column) for row in rows for column in columns], batch_size)
+    answers = map(predict, ahead(read, filled(batches)))
+    blending = _Blending(shape, size)
+    for _ in ahead(blending.add, zip(batches, answers, strict=True)):
+        pass
+    return blending.total / blending.weight_sum
+
+
+class _Blending:
+    """Weighted sums of windows."""
+
+    def __init__(self, shape, size):
+        self.shape, self.weights = shape, window_weights(size)[..., None]
+        self.total, self.weight_sum = None, np.zeros((*shape, 1), np.float32)
+
+    def add(self, answered):
+        """Add a batch of windows and their probabilities."""
+        windows, probabilities = answered
+        if self.total is None:
+            self.total = np.zeros((*self.shape, probabilities[0].shape[-1]), np.float32)
+            self.weighted = np.empty_like(probabilities[0])
+        size = len(self.weights)
+        for (row, column), window in zip(windows, probabilities, strict=False):
             area = np.s_[row : row + size, column : column + size]
-            total[area] += weights * window
-            weight_sum[area] += weights
-    return total / weight_sum
+            self.total[area] += np.multiply(self.weights, window, out=self.weighted)
+            self.weight_sum[area] += self.weights

@@ -38,13 +38,15 @@ def test_a_streamed_map_equals_the_blending_of_the_whole_scene(weights, scene, t
     scaled = {source: scale(array, **SCALING[source]) for source, array in arrays.items()}
     model = load_model(weights)
 
-    def predict(windows):
-        cut = {
+    def read_windows(windows):
+        return {
             s: np.stack([a[r : r + 16, c : c + 16] for r, c in windows]) for s, a in scaled.items()
         }
-        return model.predict_on_batch(cut)["output"]
 
-    expected = blend(predict, (70, 45), 16, 8, 4)[..., 1]
+    def predict(batch):
+        return model.predict_on_batch(batch)["output"]
+
+    expected = blend(read_windows, predict, (70, 45), 16, 8, 4)[..., 1]
     expected[:4, :7] = np.nan
     found = read(tmp_path / "out" / "probability.tif")
     assert np.allclose(found, expected, atol=1e-5, equal_nan=True)

@@ -69,6 +69,7 @@ def test_blending_exact_windows_gives_the_image_back(height, width, stride, batc
     image = np.random.default_rng(0).random((height, width, 2), dtype=np.float32)
     blended = blend(
         lambda windows: [image[r : r + 16, c : c + 16] for r, c in windows],
+        lambda batch: batch,
         (height, width),
         16,
         stride,
@@ -93,10 +94,22 @@ def test_windows_end_flush_with_the_edge_and_none_is_twice():
 def test_overlapping_windows_are_averaged_with_their_weights():
     # two windows of 4 at 0 and 2 answer 0 and 1; pixel 2 lies at 2 of the first, 0 of the second
     answers = iter([np.zeros((4, 4, 1)), np.ones((4, 4, 1))])
-    blended = blend(lambda windows: [next(answers) for _ in windows], (4, 6), 4, 2, 8)
+    blended = blend(len, lambda count: [next(answers) for _ in range(count)], (4, 6), 4, 2, 8)
     w = window_weights(4)[0]
     assert blended[0, 2, 0] == pytest.approx(w[0] / (w[0] + w[2]))
     assert blended.shape == (4, 6, 1) and blended.dtype == np.float32
+
+
+def test_all_batches_have_one_size_and_what_fills_the_last_counts_for_nothing():
+    sizes = []
+
+    def predict(windows):  # window 4, which fills up the last batch, answers otherwise there
+        sizes.append(len(windows))
+        return [np.full((4, 4, 1), 1.0 if i < 2 else 9.0) for i in range(len(windows))]
+
+    blended = blend(lambda windows: windows, predict, (4, 20), 4, 4, 4)
+    assert sizes == [3, 3]
+    assert blended[0, :, 0].tolist() == [1] * 8 + [9] * 4 + [1] * 8
 
 
 def test_prediction_has_probability_class_and_label_without_padding():
