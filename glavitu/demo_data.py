@@ -17,6 +17,7 @@ from glavitu import __version__
 from glavitu.errors import InputError
 from glavitu.files import locked, making, read_json, replacing, write_json
 from glavitu.geotiffs import to_dataarray, write_raster
+from glavitu.machine import cores
 from glavitu.profiles import UNFINISHED
 from glavitu.progress import progress
 from glavitu.regions import REGIONS, UNSEEN
@@ -124,7 +125,7 @@ def _make(directory, recipe, workers):
     ]
     options = {"size": recipe["tile_size"]} | {k: recipe[k] for k in ("seed", "outline_error")}
     # A process takes a second or two to start, in which it could make some small tiles.
-    workers = workers or min(_processors(), len(jobs) // 8)
+    workers = workers or min(cores(), len(jobs) // 8)
     with making(directory), _mapping(workers) as mapped:
         rows = mapped(partial(_write_tile, directory, options), jobs)
         rows = list(progress(rows, total=len(jobs), description="demo tiles"))
@@ -194,12 +195,6 @@ def _split(index, count):
     if index < tests:
         return "test"
     return "val" if index < tests + validations else "train"
-
-
-def _processors():
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 @contextmanager

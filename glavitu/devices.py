@@ -1,9 +1,18 @@
-"""Train on several devices of one machine, each with a part of every batch."""
+"""Which devices compute: a GPU, or several, each with a part of every batch."""
 
 from contextlib import contextmanager, nullcontext
 
 from glavitu.backend import keras
 from glavitu.errors import InputError
+
+
+def on_gpu_of_jax():
+    """Return whether Keras computes by JAX and on a GPU."""
+    if keras.backend.backend() != "jax":
+        return False
+    import jax
+
+    return jax.default_backend() != "cpu"
 
 
 def on_devices(count):

@@ -12,6 +12,8 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 from glavitu.backend import keras
+from glavitu.devices import on_gpu_of_jax
+from glavitu.machine import cores
 from glavitu.memory import Memory
 
 CLASSES = 2
@@ -156,8 +158,10 @@ class PatchSequence(keras.utils.PyDataset):
         ``index % steps``. So it does not matter when Keras draws ahead, or twice.
     steps : int, optional
         Batches in an epoch of random patches, by default the published `batches_per_epoch`.
-    threads : int
-        Batches made at once, ahead of the one asked for.
+    threads : int, optional
+        Batches made at once, ahead of the one asked for; by default one per core, at most 8.
+    on_device : bool, optional
+        Whether JAX augments, and the batches are its arrays; by default for training on a GPU.
     """
 
     def __init__(
@@ -172,7 +176,8 @@ class PatchSequence(keras.utils.PyDataset):
         seed=0,
         epoch=0,
         steps=None,
-        threads=2,
+        threads=None,
+        on_device=None,
     ):
         super().__init__()
         self.tiles, self.inputs = tiles.unpacked(), list(inputs)
@@ -180,7 +185,9 @@ class PatchSequence(keras.utils.PyDataset):
         self.heads, self.random, self.seed, self.epoch = heads, random, seed, epoch
         self.shapes = {name: tiles.shape(name) for name in tiles}
         self.grid = None if random else grid_patches(self.shapes, size)
+        self.on_device = random and on_gpu_of_jax() if on_device is None else on_device
         self.steps = steps or batches_per_epoch(self.shapes, size, batch_size)
+        threads = threads or min(cores(), 8)
         self.threads = ThreadPoolExecutor(threads, thread_name_prefix="patches")
         self.ahead, self.drawn = threads + 1, {}
         bands = [tiles.sources[source] for source in self.inputs]
@@ -206,15 +213,22 @@ class PatchSequence(keras.utils.PyDataset):
     def make(self, index):
         """Read and augment a batch."""
         patches, rng = self.plan(index), self._rng(index, 1)
+        changes = [
+            Augmentation.draw(self.size, rng) if self.random else Augmentation() for _ in patches
+        ]
         *arrays, weights = self.memory.arrays(len(patches))
-        for i, patch in enumerate(patches):
-            change = Augmentation.draw(self.size, rng) if self.random else Augmentation()
-            for variable, array in zip((*self.inputs, "groundtruth"), arrays, strict=True):
-                change.apply(
-                    self.tiles.read(patch.tile, variable, patch.window(self.size)), array[i]
-                )
-            # summed by class: NumPy is slow to sum over an axis this short
-            weights[i] = sum(np.moveaxis(arrays[-1][i], -1, 0)) > 0.999
+        variables = [*self.inputs, "groundtruth"]
+        for i, (patch, change) in enumerate(zip(patches, changes, strict=True)):
+            for variable, array in zip(variables, arrays, strict=True):
+                values = self.tiles.read(patch.tile, variable, patch.window(self.size))
+                (Augmentation() if self.on_device else change).apply(values, array[i])
+            if not self.on_device:
+                # summed by class: NumPy is slow to sum over an axis this short
+                weights[i] = sum(np.moveaxis(arrays[-1][i], -1, 0)) > 0.999
+        if self.on_device:
+            from glavitu.device_augmentation import augmented
+
+            *arrays, weights = augmented(arrays, changes)
         *sources, labels = arrays
         return (
             dict(zip(self.inputs, sources, strict=True)),

@@ -99,11 +99,11 @@ class Tiles(Mapping):
     A dataset has one variable per source with dimensions ``(y, x, <source>_band)``, ``groundtruth``
     with ``(y, x, class)``, ``surface`` with ``(y, x)`` where the tile has that layer (see
     `glavitu.compile_tiles`), coordinates and CRS where the file has them, and the attributes
-    `tile`, `region`, `padding_height` and `padding_width`.
+    `tile`, `region`, `padding_height` and `padding_width`. `path` is that of the file.
     """
 
     def __init__(self, file):
-        self._file = file
+        self._file, self.path = file, Path(file.filename)
         self._names = [name for name in file if isinstance(member(file, name), h5py.Group)]
         if not self._names:
             raise InputError(f"{file.filename} holds no tiles; expected one group per tile")
@@ -146,11 +146,6 @@ class Tiles(Mapping):
     def __repr__(self):
         sources = ", ".join(f"{source} ({bands})" for source, bands in self.sources.items())
         return f"<Tiles {self.path.name}, tiles: {len(self)}, sources: {sources}>"
-
-    @property
-    def path(self):
-        """Path of the file."""
-        return Path(self._file.filename)
 
     @property
     def attrs(self):

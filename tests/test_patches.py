@@ -145,6 +145,18 @@ def test_a_batch_has_inputs_by_source_and_labels_and_weights_by_head(tiles):
     assert all(a.dtype == np.float32 for d in (inputs, labels, weights) for a in d.values())
 
 
+def test_batches_augmented_by_jax_are_those_of_the_processor(tiles):
+    pytest.importorskip("jax")
+    for index in range(12):  # 48 patches: all flips and turns, half of them zoomed
+        expected = sequence(tiles)[index]
+        found = sequence(tiles, on_device=True)[index]
+        for here, there in zip(expected, found, strict=True):
+            assert here.keys() == there.keys()
+            for name, array in here.items():
+                assert there[name].shape == array.shape and there[name].dtype == array.dtype
+                assert np.allclose(array, there[name], rtol=0, atol=1e-5)
+
+
 def test_a_batch_is_a_function_of_seed_epoch_and_index(tiles):
     first, again = sequence(tiles)[1], sequence(tiles, threads=1)[1]
     assert np.array_equal(first[0]["optical"], again[0]["optical"])
