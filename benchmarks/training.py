@@ -9,6 +9,7 @@ three times the operations of a prediction. Takes some ten minutes on two cores.
 `runs/benchmarks/training.json` and `training.md`.
 """
 
+import math
 import tempfile
 import time
 from pathlib import Path
@@ -46,14 +47,17 @@ def matrix_rate(dtype):
 
 
 def operations(model):
-    """Return the GFLOP of one prediction of one patch."""
-    import tensorflow as tf
+    """Return the GFLOP of one prediction of one patch: of all products and convolutions."""
+    from glavitu.backend import layers
 
-    inputs = {s: tf.TensorSpec((1, *t.shape[1:])) for s, t in model.input.items()}
-    function = tf.function(lambda x: model(x, training=False)).get_concrete_function(inputs)
-    options = tf.compat.v1.profiler.ProfileOptionBuilder.float_operation()
-    options["output"] = "none"
-    return tf.compat.v1.profiler.profile(function.graph, options=options).total_float_ops / 1e9
+    found = 0
+    for layer in model.layers:
+        places = math.prod(layer.output.shape[1:-1])  # at each of which kernels are multiplied
+        kernels = [v for v in layer.variables if v.name == "kernel"]
+        found += sum(2 * math.prod(kernel.shape) * places for kernel in kernels)
+        if isinstance(layer, layers.MultiHeadAttention):
+            found += 4 * places**2 * layer.output.shape[-1]
+    return found / 1e9
 
 
 class Waiting:
