@@ -20,7 +20,7 @@ import click
 import numpy as np
 import pandas as pd
 
-from benchmarks import in_process, write_table
+from benchmarks import in_process, machine, write_table
 from benchmarks.loader import BANDS, BATCH, SIZE, write_file
 from benchmarks.training import operations, seconds
 
@@ -139,11 +139,12 @@ def main(epochs):
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         write_file(Path(folder) / "plain.hdf5", 10)
-        for network in ARCHITECTURES:
+        for network in reversed(ARCHITECTURES):  # the study's own network first
             rows.append(
                 in_process(measure, network, epochs, STEPS, TILE, folder, KERAS_BACKEND="jax")
             )
-            write_table("gpu", summary(rows, STEPS), rows)
+            gpu = f"{rows[0]['device']}; {machine()}"
+            write_table("gpu", summary(rows, STEPS), rows, machine=gpu)
 
 
 def summary(rows, steps):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-BENCHMARKS = ("growth", "loader", "memory", "parity", "precision", "prediction", "scenes")
+BENCHMARKS = ("gpu", "growth", "loader", "memory", "parity", "precision", "prediction", "scenes")
 BENCHMARKS += ("start", "training")
 
 
@@ -33,6 +33,7 @@ def answer(monkeypatch, capsys):
     [
         (["nonsense"], "No such command 'nonsense'"),
         (["start", "many"], "'many' is not a valid integer"),
+        (["gpu", "0"], "0 is not in the range x>=1"),
         (["training", "0"], "0 is not in the range x>=1"),
         (["growth", "1000", "-5"], "-5"),
         (["start", "1", "2"], "unexpected extra argument (2)"),

@@ -146,7 +146,6 @@ def test_a_batch_has_inputs_by_source_and_labels_and_weights_by_head(tiles):
 
 
 def test_batches_augmented_by_jax_are_those_of_the_processor(tiles):
-    pytest.importorskip("jax")
     for index in range(12):  # 48 patches: all flips and turns, half of them zoomed
         expected = sequence(tiles)[index]
         found = sequence(tiles, on_device=True)[index]
