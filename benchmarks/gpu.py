@@ -167,7 +167,7 @@ def summary(rows, steps):
                     "to": f"{max(rates):,.0f}",
                     "TFLOP/s": f"{flop:.0f}",
                     "of the matrix rate": f"{flop / limit:.0%}",
-                    "GPU busy": f"{np.median(shares):.0f}%" if shares else "–",
+                    "GPU busy": f"{np.mean(shares):.0f}%" if shares else "–",
                 }
             )
     return pd.DataFrame(table)
