@@ -9,6 +9,7 @@ so that what else the machine does meets all of them. Writes `runs/benchmarks/lo
 `loader.md`.
 """
 
+import importlib.util
 import itertools
 import re
 import tempfile
@@ -121,6 +122,8 @@ def own_memory():
 @click.command()
 @click.argument("rounds", type=click.IntRange(1), default=7)
 def main(rounds):
+    if not importlib.util.find_spec("cv2"):
+        raise click.UsageError("needs OpenCV: pip install opencv-python-headless")
     with tempfile.TemporaryDirectory() as folder:
         plain = write_file(Path(folder) / "plain.hdf5", 40)
         storage = {"chunks": (128, 128, 2), "compression": "gzip", "shuffle": True}

@@ -49,6 +49,12 @@ def test_a_benchmark_that_cannot_run_says_why(arguments, told, answer):
     assert (status, out) == (2, "") and told in errors and errors.count("\n") == 1, errors
 
 
+def test_a_benchmark_says_what_else_to_install(answer, monkeypatch):
+    monkeypatch.setitem(sys.modules, "cv2", None)  # as where it is not installed
+    status, _, errors = answer("benchmarks/__main__.py", "loader")
+    assert status == 2 and "pip install opencv-python-headless" in errors
+
+
 def test_without_a_name_the_help_is_shown_as_it_is(answer):
     status, _, errors = answer("benchmarks/__main__.py")
     assert status == 2 and "\n  memory " in errors and "error" not in errors
