@@ -1,6 +1,7 @@
 """Where the files of a training lie, whether it is done, and what its weights are for."""
 
 import json
+from contextlib import contextmanager
 from pathlib import Path
 
 from glavitu.errors import InputError
@@ -57,16 +58,26 @@ class Outputs:
             found = read_json(self.record, "settings")["settings"]
             if not isinstance(found, dict):
                 raise InputError(f"{self.record} holds no settings of a training; remove it")
+            if not self.log.exists():
+                return f"its log {self.log} is gone"
         elif self.checkpoint.exists():
-            with (
-                open_file(self.checkpoint, hint="; remove it to begin anew") as file,
-                reading(f"{self.checkpoint}, remove it to begin anew:"),
-            ):
+            with self.reading_checkpoint() as file:
+                if not json.loads(file["history"].asstr()[()]):
+                    return ""  # cut off in its first epoch
                 found = dict(json.loads(file["settings"].asstr()[()]))
         else:
-            return ""
+            return f"its weights have no {self.record.name}" if self.weights.exists() else ""
         differs = [key for key in settings if found.get(key) != settings[key]]
         return "".join(f"{key} {found.get(key)}, now {settings[key]}" for key in differs[:1])
+
+    @contextmanager
+    def reading_checkpoint(self):
+        """Open the checkpoint; say in one line what is wrong with it."""
+        with (
+            open_file(self.checkpoint, hint="; remove it to begin anew") as file,
+            reading(f"{self.checkpoint}, remove it to begin anew:"),
+        ):
+            yield file
 
     def clear(self):
         """Remove what a training left."""
@@ -74,16 +85,20 @@ class Outputs:
             path.unlink(missing_ok=True)
 
 
-def read_built(path):
-    """Return what a weight file of ours was built with, None where it does not say or is missing.
-
-    Raises `InputError` where it is no HDF5, or says what cannot be.
-    """
+def open_weights(path):
+    """Open a weight file; raise `InputError` where it is missing or no HDF5."""
     try:
-        file = open_file(path, "weight file")
+        return open_file(path, "weight file")
     except FileNotFoundError:
-        return None
-    with file, reading(path):
+        raise InputError(f"no weights at {path}; train first, or name another file") from None
+
+
+def read_built(path):
+    """Return what a weight file of ours was built with, None where it does not say.
+
+    Raises `InputError` where it is missing or no HDF5, or says what cannot be.
+    """
+    with open_weights(path) as file, reading(path):
         text = file.attrs.get("glavitu")
     if text is None:
         return None

@@ -3,7 +3,6 @@
 import json
 import time
 
-import h5py
 import numpy as np
 import pandas as pd
 
@@ -42,18 +41,30 @@ class Recipe(keras.callbacks.Callback):
 
     def resume(self):
         """Set the log to the last whole epoch of a training that was cut off."""
-        if self.paths.checkpoint.exists():
-            with h5py.File(self.paths.checkpoint, "r") as file:
-                self.history = json.loads(file["history"].asstr()[()])
+        if not self.paths.checkpoint.exists():
+            return
+        with self.paths.reading_checkpoint() as file:
+            self.history = json.loads(file["history"].asstr()[()])
+            _ = self.state  # the scores it follows from are there
+        if self.history and not self.paths.weights.exists():
+            say(f"{self.paths.name}: its best weights are gone, so it begins anew")
+            self.history = []
+        if self.history:
             self._write_log()
 
     def on_train_begin(self, logs=None):
-        """Set every variable as the last whole epoch left it, and show a bar of epochs."""
+        """Set every variable as the last whole epoch left it, and show a bar of epochs.
+
+        A checkpoint without epochs marks the weights to come as those of a training, should it be
+        killed between its first weights and the checkpoint that follows them.
+        """
         if self.history:
             # not before: Keras moves the seeds of dropout when it builds a model for training
-            with h5py.File(self.paths.checkpoint, "r") as file:
+            with self.paths.reading_checkpoint() as file:
                 for i, variable in enumerate(_variables(self.model)):
                     variable.assign(file[f"variable_{i}"][()])
+        else:
+            self._write_checkpoint([])
         self.bar = progress(
             description=self.paths.name,
             total=self.profile.epochs * self.params["steps"],
@@ -92,15 +103,17 @@ class Recipe(keras.callbacks.Callback):
         self._move_bar(0)
         if self.state.best == epoch:
             save_weights(self.model, self.paths.weights)
-        self._write_checkpoint()
+        self._write_checkpoint(_variables(self.model))
         self._write_log()
         say(self._describe(row))
         self.model.stop_training = self.state.stop
 
     def close(self):
-        """Close the bar, also of a training that failed."""
+        """Close the bar, also of a training that failed; one without an epoch leaves nothing."""
         if self.bar is not None:
             self.bar.close()
+        if not self.history:
+            self.paths.checkpoint.unlink(missing_ok=True)
 
     def _move_bar(self, batch):
         """Let the bar stand at a batch of the epoch that follows the log."""
@@ -117,11 +130,11 @@ class Recipe(keras.callbacks.Callback):
     def _set_rate(self, rate):
         self.model.optimizer.learning_rate = rate
 
-    def _write_checkpoint(self):
+    def _write_checkpoint(self, variables):
         with creating(self.paths.checkpoint) as file:
             file["settings"] = json.dumps(self.settings)
             file["history"] = json.dumps(self.history)
-            for i, variable in enumerate(_variables(self.model)):
+            for i, variable in enumerate(variables):
                 file[f"variable_{i}"] = keras.ops.convert_to_numpy(variable)
 
     def _write_log(self):

@@ -157,6 +157,86 @@ def test_a_result_of_other_settings_is_kept_unless_overwritten(tiny_data, tiny_p
     assert read_json(tmp_path / "weights" / "resunet.json")["settings"]["seed"] == 1
 
 
+def test_weights_of_others_are_not_taken_for_a_training_nor_replaced(
+    tiny_data, tiny_profile, tmp_path
+):
+    options = {"profile": tiny_profile, "data": tiny_data, "out": tmp_path}
+    weights = tmp_path / "weights" / "resunet.weights.h5"
+    weights.parent.mkdir()
+    weights.write_text("published")
+    with pytest.raises(InputError, match=r"its weights have no resunet\.json.*--overwrite"):
+        train("resunet", **options)
+    assert weights.read_text() == "published"
+    assert len(train("resunet", overwrite=True, **options)) == 2
+
+
+def test_a_training_killed_before_its_first_checkpoint_begins_anew(
+    tiny_data, tiny_profile, tmp_path, monkeypatch
+):
+    options = {"profile": tiny_profile, "data": tiny_data, "out": tmp_path}
+    write = Recipe._write_checkpoint
+
+    def killed(self, variables):
+        if self.history:
+            raise KeyboardInterrupt
+        write(self, variables)
+
+    monkeypatch.setattr(Recipe, "_write_checkpoint", killed)
+    with pytest.raises(KeyboardInterrupt):
+        train("resunet", **options)
+    names = {path.name for path in (tmp_path / "weights").iterdir()}
+    assert names == {"resunet.weights.h5", "resunet.checkpoint.h5"}
+    monkeypatch.undo()
+    assert len(train("resunet", seed=1, **options)) == 2  # nothing is lost, whatever is changed
+
+
+def cut_off(monkeypatch, **options):
+    """Train until the second epoch begins."""
+    begin = Recipe.on_epoch_begin
+
+    def interrupted(self, epoch, logs=None):
+        if epoch == 1:
+            raise KeyboardInterrupt
+        begin(self, epoch, logs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Recipe, "on_epoch_begin", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            train("resunet", **options)
+
+
+def test_a_training_whose_best_weights_are_gone_begins_anew(
+    tiny_data, tiny_profile, tmp_path, monkeypatch, capsys
+):
+    options = {"profile": tiny_profile, "data": tiny_data, "out": tmp_path}
+    cut_off(monkeypatch, **options)
+    (tmp_path / "weights" / "resunet.weights.h5").unlink()
+    train("resunet", **options)
+    told = capsys.readouterr().out
+    assert "its best weights are gone, so it begins anew" in told
+    assert told.count("resunet epoch 1/2") == 2
+    assert (tmp_path / "weights" / "resunet.weights.h5").exists()
+
+
+@pytest.mark.parametrize("key", ["history", "variable_3"])
+def test_a_damaged_checkpoint_is_named(key, tiny_data, tiny_profile, tmp_path, monkeypatch):
+    options = {"profile": tiny_profile, "data": tiny_data, "out": tmp_path}
+    cut_off(monkeypatch, **options)
+    with h5py.File(tmp_path / "weights" / "resunet.checkpoint.h5", "r+") as file:
+        del file[key]
+    with pytest.raises(InputError, match=r"resunet\.checkpoint\.h5, remove it to begin anew"):
+        train("resunet", **options)
+
+
+def test_a_training_whose_log_is_gone_is_made_again_if_wanted(tiny_data, tiny_profile, tmp_path):
+    options = {"profile": tiny_profile, "data": tiny_data, "out": tmp_path}
+    train("resunet", **options)
+    (tmp_path / "logs" / "resunet_log.csv").unlink()
+    with pytest.raises(InputError, match=r"its log .*resunet_log\.csv is gone.*--overwrite"):
+        train("resunet", **options)
+    assert len(train("resunet", overwrite=True, **options)) == 2
+
+
 def test_a_training_that_cannot_be_replaces_none(tiny_data, tiny_profile, tmp_path):
     options = {"data": tiny_data, "out": tmp_path, "overwrite": True}
     log = train("resunet", profile=tiny_profile, **options)
