@@ -13,7 +13,7 @@ import numpy as np
 from glavitu.errors import InputError
 from glavitu.files import locked, read_json, write_json
 from glavitu.hdf5_writing import write_netcdf
-from glavitu.prediction_datasets import as_prediction, is_predicted
+from glavitu.prediction_datasets import as_prediction, clear_predictions, is_predicted
 from glavitu.progress import progress
 from glavitu.provenance import fingerprint, provenance
 from glavitu.tiles import find_split, open_tiles
@@ -108,6 +108,7 @@ def map_tiles(data, out):
 
 def _map(train, test, folder, recipe):
     rule = fit(train)
+    clear_predictions(folder)
     started = time.perf_counter()
     for name, tile in test.items():
         optical = reflectance(test.read(name, "optical"), test.scaling)

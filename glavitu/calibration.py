@@ -16,9 +16,8 @@ from glavitu.errors import InputError
 from glavitu.evaluation import calibration_error, count_probabilities, read_prediction
 from glavitu.files import locked, read_json, scratch, write_json
 from glavitu.hdf5_writing import write_netcdf
-from glavitu.models import inputs_of
 from glavitu.outputs import Outputs, calibration_path
-from glavitu.prediction import load_trained, predict_tile
+from glavitu.prediction import find_trained, predict_tile
 from glavitu.profiles import load_profile
 from glavitu.progress import progress
 from glavitu.provenance import fingerprint, provenance
@@ -162,22 +161,22 @@ def calibrate(name, *, profile="demo", data=None, out="."):
     profile = load_profile(profile)
     tiles = open_tiles(find_split(data or profile.data, "val"))
     data_used = fingerprint(tiles.path)
-    model, weights, used = load_trained(None, profile, tiles, Outputs(out, name))
-    size, _ = inputs_of(model)
-    tiles.check({}, size)
+    trained = find_trained(None, profile, tiles, Outputs(out, name))
+    tiles.check(trained.inputs, trained.patch_size)
     recipe = {
-        "weights": used,
+        "weights": trained.fingerprint,
         "data": data_used,
-        "stride": min(profile.stride or size // 2, size),
+        "stride": profile.stride_of(trained.patch_size),
         "precision": profile.precision,
     }
-    path = calibration_path(weights)
+    path = calibration_path(trained.weights)
     with locked(path):
-        return _find(path, recipe) or _fit(path, recipe, model, tiles)
+        return _find(path, recipe) or _fit(path, recipe, trained, tiles)
 
 
-def _fit(path, recipe, model, tiles):
+def _fit(path, recipe, trained, tiles):
     """Predict the tiles, fit the temperature and write what came of it."""
+    model = trained.load()
     with scratch(path.with_name(f".part-{path.stem}")) as folder:
         files = [folder / f"{i}.nc" for i in range(len(tiles))]
         pairs = zip(tiles.values(), files, strict=True)

@@ -16,8 +16,6 @@ OUTPUTS = ("glacier.tif", "probability.tif", "confidence.tif", "outlines.gpkg", 
 
 def read_trained(weights):
     """Return what a weight file was built with, with its training's pixel size, and the scaling."""
-    if not weights.exists():
-        raise InputError(f"no weights at {weights}; train a network first")
     built = read_built(weights)
     record = record_path(weights)
     if weights.with_name(f"{record.stem}.checkpoint.h5").exists():

@@ -1,6 +1,7 @@
 """Predict tiles of any size from overlapping windows, blended as published."""
 
 import time
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from glavitu.hdf5 import check_finite
 from glavitu.hdf5_writing import write_netcdf
 from glavitu.models import build_model, inputs_of
 from glavitu.outputs import Outputs, read_built, record_path
-from glavitu.prediction_datasets import as_prediction, is_predicted
+from glavitu.prediction_datasets import as_prediction, clear_predictions, is_predicted
 from glavitu.profiles import load_profile
 from glavitu.progress import progress, say
 from glavitu.provenance import fingerprint, provenance
@@ -130,17 +131,17 @@ def predict(
     name = name or architecture or (built or {}).get("architecture") or "glavitu"
     tiles = open_tiles(find_split(data or profile.data, "test"))
     data = fingerprint(tiles.path)
-    model, _, used = load_trained(architecture, profile, tiles, Outputs(out, name), weights)
-    size, inputs = inputs_of(model)
-    tiles.check(inputs, size, labelled=False)
+    trained = find_trained(architecture, profile, tiles, Outputs(out, name), weights)
+    size = trained.patch_size
+    tiles.check(trained.inputs, size, labelled=False)
     folder = Path(out) / "predictions" / name
     recipe = {
-        "architecture": model.name,
-        "inputs": [f"{source} ({bands})" for source, bands in inputs.items()],
-        "weights": used,
+        "architecture": trained.architecture,
+        "inputs": [f"{source} ({bands})" for source, bands in trained.inputs.items()],
+        "weights": trained.fingerprint,
         "weights_given": weights is not None,
         "data": data,
-        "stride": check_stride(stride or min(profile.stride or size // 2, size), size),
+        "stride": profile.stride_of(size) if stride is None else check_stride(stride, size),
         "precision": profile.precision,
         "tiles": list(tiles),
     }
@@ -149,8 +150,11 @@ def predict(
         if is_predicted(folder, recipe):
             say(f"{name}: predicted already")
         else:
+            model = trained.load()
+            tiles.check_values(trained.inputs)
             if before:
                 say(f"{name}: predicted anew, as weights, data or settings are others")
+            clear_predictions(folder)
             _predict_all(model, tiles, folder, recipe)
     return [folder / f"{tile}.nc" for tile in tiles]
 
@@ -180,32 +184,52 @@ def _predict_all(model, tiles, folder, recipe):
     )
 
 
-def load_trained(architecture, profile, tiles, paths, weights=None):
-    """Return the network trained as `paths`, or of a weight file; that file; its fingerprint."""
+@dataclass(frozen=True)
+class Trained:
+    """A weight file and the network it is for, which is built when it is needed."""
+
+    weights: Path
+    fingerprint: str
+    architecture: str
+    inputs: dict
+    patch_size: int
+    sizes: dict | None  # as in the profile; None where the file says them itself
+    precision: str
+
+    def load(self):
+        """Return the network with its weights."""
+        if self.sizes is None:
+            return _load(self.weights, self.fingerprint, self.precision)
+        model = build_model(
+            self.architecture,
+            inputs=self.inputs,
+            patch_size=self.patch_size,
+            precision=self.precision,
+            **self.sizes,
+        )
+        load_weights(model, self.weights)
+        return model
+
+
+def find_trained(architecture, profile, tiles, paths, weights=None):
+    """Return the training called as `paths` are, or that of a weight file, for such tiles."""
     source, precision = Path(weights or paths.weights), resolve(profile.precision)
-    # before it is read: should it change meanwhile, what is made of it is not taken for the new
-    used = fingerprint(source) if source.exists() else None
+    built = read_built(source)
+    # before the weights are read: what is made of a file that changes is not taken for the new
+    used = fingerprint(source)
     if weights is None and paths.checkpoint.exists():
         say(f"{paths.name}: not trained to the end; the best weights so far are used")
-    if built := read_built(source):
-        if architecture not in (None, built["architecture"]):
-            raise InputError(
-                f"{source} does not fit {architecture}: it holds {built['architecture']}; name the "
-                "training with -n"
-            )
-        model = _load(source, used, precision)
-        _check_scaling_of(source, tiles, built["inputs"])
-        return model, source, used
-    architecture = architecture or "glavitu"
-    model = build_model(
-        architecture,
-        inputs=profile.select(tiles.sources),
-        patch_size=profile.patch_size,
-        precision=precision,
-        **profile.sizes.get(architecture, {}),
-    )
-    load_weights(model, source)
-    return model, source, used
+    if built is None:
+        architecture = architecture or "glavitu"
+        inputs, sizes = profile.select(tiles.sources), profile.sizes.get(architecture, {})
+        return Trained(source, used, architecture, inputs, profile.patch_size, sizes, precision)
+    if architecture not in (None, built["architecture"]):
+        raise InputError(
+            f"{source} does not fit {architecture}: it holds {built['architecture']}; name the "
+            "training with -n"
+        )
+    _check_scaling_of(source, tiles, built["inputs"])
+    return Trained(source, used, **built | {"sizes": None}, precision=precision)
 
 
 @lru_cache(maxsize=1)

@@ -58,14 +58,16 @@ def _describe(prediction):
 
 
 def is_predicted(folder, recipe):
-    """Tell whether these very predictions are there; else clear the folder of those there are."""
+    """Tell whether these very predictions are there."""
     record = folder / "predictions.json"
     whole = record.exists() and all((folder / f"{tile}.nc").exists() for tile in recipe["tiles"])
-    if whole and read_json(record, "recipe")["recipe"] == recipe:
-        return True
-    record.unlink(missing_ok=True)
+    return whole and read_json(record, "recipe")["recipe"] == recipe
+
+
+def clear_predictions(folder):
+    """Remove what other predictions left, their record first."""
+    (folder / "predictions.json").unlink(missing_ok=True)
     for stale in (*folder.glob("[!.]*.nc"), *folder.glob("*.csv")):
         stale.unlink()
     for part in folder.glob(".part-*"):  # of a run that was killed
         shutil.rmtree(part)
-    return False

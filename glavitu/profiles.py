@@ -174,6 +174,10 @@ class Profile:
         if twice := [name for name in names if names.count(name) > 1]:
             raise InputError(f"profile {self.name}: two trainings would be called {twice[0]!r}")
 
+    def stride_of(self, size):
+        """Return the step between windows of a size: the profile's, but no more than a window."""
+        return min(self.stride or size // 2, size)
+
     def _check(self, name, value, holds, kind, expected):
         if not isinstance(value, kind) or isinstance(value, bool) or not holds(value):
             raise InputError(f"profile {self.name}: {name} is {value!r}, expected {expected}")

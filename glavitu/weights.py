@@ -16,9 +16,9 @@ import h5py
 from glavitu.backend import resolve
 from glavitu.errors import InputError
 from glavitu.files import replacing, reserve
-from glavitu.hdf5 import check_all, check_finite, open_file, reading
+from glavitu.hdf5 import check_all, check_finite, reading
 from glavitu.models import build_model, inputs_of, sizes_of
-from glavitu.outputs import read_built
+from glavitu.outputs import open_weights, read_built
 
 ROOM = 1 << 20  # bytes, for what a weight file holds beside the weights
 # The layers of a published file that hold weights, in the file's order, as the prefixes of our
@@ -62,11 +62,7 @@ def load_weights(model, path):
 @contextmanager
 def _opened(path):
     """Open a weight file and refuse what no weight file holds."""
-    try:
-        file = open_file(path, "weight file")
-    except FileNotFoundError:
-        raise InputError(f"no weights at {path}; train first, or name another file") from None
-    with file, reading(path):
+    with open_weights(path) as file, reading(path):
         for key, array in check_all(file).items():
             check_finite(array[()], f"{path}: {key}", "train again")
         if "layer_names" not in file.attrs and "layers" not in file:
@@ -130,8 +126,6 @@ def load_model(path, *, precision="float32"):
     """
     precision = resolve(precision)  # before the file: what is wrong with it is not its fault
     built = read_built(path)
-    if not Path(path).exists():
-        raise InputError(f"no weights at {path}")
     if built is None:
         raise InputError(
             f"{path} does not say which network it is for; use build_model and load_weights"

@@ -25,8 +25,8 @@ from glavitu.backend import resolve
 from glavitu.evaluation import read_prediction
 from glavitu.files import write_json
 from glavitu.outputs import Outputs
-from glavitu.prediction import load_trained, predict
-from glavitu.prediction_datasets import is_predicted
+from glavitu.prediction import find_trained, predict
+from glavitu.prediction_datasets import clear_predictions, is_predicted
 from glavitu.provenance import fingerprint
 from glavitu.training import train
 from glavitu.windows import blend, window_starts, window_weights
@@ -229,14 +229,13 @@ def test_predictions_are_there_if_all_are_and_were_made_so(tmp_path):
     assert is_predicted(tmp_path, recipe)
     assert (tmp_path / "scores.csv").exists()
     assert not is_predicted(tmp_path, recipe | {"stride": 4})
-    assert list(tmp_path.iterdir()) == []
-    fill("A-0.nc", "B-0.nc")  # cut off before the record
+    (tmp_path / "A-0.nc").unlink()
+    assert not is_predicted(tmp_path, recipe)
+    fill("A-0.nc")
+    (tmp_path / "predictions.json").unlink()  # as where it was cut off
+    assert not is_predicted(tmp_path, recipe)
     (tmp_path / ".part-1").mkdir()
-    assert not is_predicted(tmp_path, recipe)
-    assert list(tmp_path.iterdir()) == []
-    write_json(tmp_path / "predictions.json", {"recipe": recipe})
-    fill("A-0.nc")  # one is gone
-    assert not is_predicted(tmp_path, recipe)
+    clear_predictions(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -249,8 +248,20 @@ def test_predict_leaves_a_file_per_tile_and_does_not_repeat_itself(
     assert [file.stem for file in files] == list(open_tiles(tiny_data / "test.hdf5"))
     assert read_prediction(files[0]).attrs["region"] == "ALP"
     assert read_prediction(files[0]).sizes == {"y": 36, "x": 36}
-    monkeypatch.setattr("glavitu.prediction.predict_tile", lambda *_: pytest.fail("repeated"))
+    monkeypatch.setattr("glavitu.prediction.Trained.load", lambda _: pytest.fail("repeated"))
     assert predict("resunet", **options) == files
+
+
+def test_predictions_stay_where_new_ones_cannot_be_made(tiny_data, tiny_profile, tmp_path):
+    options = {"profile": tiny_profile, "data": tiny_data, "out": tmp_path}
+    train("resunet", **options)
+    before = {file: file.read_bytes() for file in predict("resunet", **options)}
+    with h5py.File(tiny_data / "test.hdf5", "r+") as file:
+        file["SVAL1-0000/optical"][0, 0, 0] = np.nan
+    with pytest.raises(InputError, match="SVAL1-0000: 'optical'"):
+        predict("resunet", **options)
+    assert all(file.read_bytes() == old for file, old in before.items())
+    assert (tmp_path / "predictions" / "resunet" / "predictions.json").exists()
 
 
 def test_predictions_say_how_they_were_made(weights, tiny_data, tiny_profile, tmp_path):
@@ -295,8 +306,8 @@ def test_published_weights_predict_without_a_training(tiny_data, tiny_profile, t
     )
     load_weights(model, tmp_path / "published.h5")
     tiles, paths = open_tiles(tiny_data / "test.hdf5"), Outputs(tmp_path, "new")
-    loaded, *_ = load_trained(None, tiny_profile, tiles, paths, tmp_path / "published.h5")
-    assert loaded.name == "glavitu"  # where nothing says which network it is
+    found = find_trained(None, tiny_profile, tiles, paths, tmp_path / "published.h5")
+    assert found.architecture == "glavitu"  # where nothing says which network it is
     expected = predict_tile(model, open_tiles(tiny_data / "test.hdf5")["ALP1-0000"])
     found = read_prediction(files[0])["probability"]
     assert np.allclose(found, expected["probability"], atol=1e-6)
