@@ -62,13 +62,18 @@ def resolve(precision):
 
 @contextmanager
 def in_precision(precision):
-    """Build networks that compute in ``"float32"`` or ``"bfloat16"``; variables stay float32."""
-    before = keras.config.dtype_policy()
+    """Build networks that compute in ``"float32"`` or ``"bfloat16"``; variables stay float32.
+
+    Bands come last, also where Keras is configured otherwise.
+    """
+    before = keras.config.dtype_policy(), keras.config.image_data_format()
     keras.config.set_dtype_policy({"bfloat16": "mixed_bfloat16"}.get(precision, precision))
+    keras.config.set_image_data_format("channels_last")
     try:
         yield
     finally:
-        keras.config.set_dtype_policy(before)
+        keras.config.set_dtype_policy(before[0])
+        keras.config.set_image_data_format(before[1])
 
 
 def _tensorflow_units():

@@ -6,6 +6,7 @@ import pytest
 from conftest import TINY_SIZES
 
 from glavitu import InputError, build_model
+from glavitu.folding import folded
 from glavitu.layers import SpatialDropout2D
 from glavitu.models import NETWORKS
 
@@ -49,6 +50,28 @@ def test_every_source_changes_the_answer(architecture):
     for source in batch:
         changed = batch | {source: batch[source] + 1}
         assert not np.allclose(model.predict_on_batch(changed)["output"], before, atol=1e-6)
+
+
+def test_networks_are_the_same_however_keras_is_configured():
+    def answer(order):
+        before = keras.config.image_data_format()
+        keras.config.set_image_data_format(order)
+        try:
+            keras.utils.set_random_seed(0)
+            model = build_model("glavitu", inputs={"a": 3}, patch_size=16, **TINY_SIZES["glavitu"])
+            image = np.random.default_rng(0).random((1, 16, 16, 3), np.float32)
+            folds = folded(model).predict_on_batch({"a": image})["output"]
+            assert keras.config.image_data_format() == order
+            return model.predict_on_batch({"a": image})["output"], folds
+        finally:
+            keras.config.set_image_data_format(before)
+
+    assert np.array_equal(answer("channels_first"), answer("channels_last"))
+
+
+def test_a_source_called_like_a_layer_is_refused():
+    with pytest.raises(InputError, match='resunet of output: The name "output" is used 2 times'):
+        build_model("resunet", inputs={"output": 3}, patch_size=16, **TINY_SIZES["resunet"])
 
 
 @each_network

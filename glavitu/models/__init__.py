@@ -68,7 +68,11 @@ def build_model(
         for source, bands in inputs.items()
     }
     with in_precision(precision):
-        model = keras.Model(tensors, builder(tensors, **sizes), name=architecture)
+        outputs = builder(tensors, **sizes)
+        try:
+            model = keras.Model(tensors, outputs, name=architecture)
+        except ValueError as error:  # a source is called as a layer of the network is
+            raise InputError(f"{architecture} of {', '.join(inputs)}: {error}") from None
     _SIZES[model] = default_sizes(architecture) | sizes
     return model
 
