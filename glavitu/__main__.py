@@ -33,7 +33,8 @@ def cli(ctx):
 @click.option(
     "--overwrite",
     is_flag=True,
-    help="Replace a result made with other settings; it goes as the training begins.",
+    help="Replace a result made with other settings, or whose record or log is gone; it goes as "
+    "the training begins.",
 )
 def train(architecture, name, profile, data, sources, devices, precision, **options):
     """Train a network; goes on where a training was cut off."""

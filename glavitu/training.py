@@ -51,7 +51,8 @@ def train(
     seed : int, optional
         Instead of the profile's.
     overwrite : bool
-        Whether to replace a result of the same name that was made with other settings.
+        Whether to replace a result of the same name that was made with other settings, or whose
+        record or log is gone.
 
     Returns
     -------
