@@ -162,7 +162,6 @@ def calibrate(name, *, profile="demo", data=None, out="."):
     tiles = open_tiles(find_split(data or profile.data, "val"))
     data_used = fingerprint(tiles.path)
     trained = find_trained(None, profile, tiles, Outputs(out, name))
-    tiles.check(trained.inputs, trained.patch_size)
     recipe = {
         "weights": trained.fingerprint,
         "data": data_used,
@@ -176,7 +175,7 @@ def calibrate(name, *, profile="demo", data=None, out="."):
 
 def _fit(path, recipe, trained, tiles):
     """Predict the tiles, fit the temperature and write what came of it."""
-    model = trained.load()
+    model = trained.load_for(tiles)
     with scratch(path.with_name(f".part-{path.stem}")) as folder:
         files = [folder / f"{i}.nc" for i in range(len(tiles))]
         pairs = zip(tiles.values(), files, strict=True)

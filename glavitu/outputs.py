@@ -54,12 +54,10 @@ class Outputs:
 
         Empty where it is the same one, done or not, or where there is none.
         """
-        if self.record.exists() and self.weights.exists():
+        if whole := self.record.exists() and self.weights.exists():
             found = read_json(self.record, "settings")["settings"]
             if not isinstance(found, dict):
                 raise InputError(f"{self.record} holds no settings of a training; remove it")
-            if not self.log.exists():
-                return f"its log {self.log} is gone"
         elif self.checkpoint.exists():
             with self.reading_checkpoint() as file:
                 if not json.loads(file["history"].asstr()[()]):
@@ -68,7 +66,9 @@ class Outputs:
         else:
             return f"its weights have no {self.record.name}" if self.weights.exists() else ""
         differs = [key for key in settings if found.get(key) != settings[key]]
-        return "".join(f"{key} {found.get(key)}, now {settings[key]}" for key in differs[:1])
+        if differs:
+            return f"{differs[0]} {found.get(differs[0])}, now {settings[differs[0]]}"
+        return f"its log {self.log} is gone" if whole and not self.log.exists() else ""
 
     @contextmanager
     def reading_checkpoint(self):

@@ -133,7 +133,6 @@ def predict(
     data = fingerprint(tiles.path)
     trained = find_trained(architecture, profile, tiles, Outputs(out, name), weights)
     size = trained.patch_size
-    tiles.check(trained.inputs, size, labelled=False)
     folder = Path(out) / "predictions" / name
     recipe = {
         "architecture": trained.architecture,
@@ -150,7 +149,7 @@ def predict(
         if is_predicted(folder, recipe):
             say(f"{name}: predicted already")
         else:
-            model = trained.load()
+            model = trained.load_for(tiles, labelled=False)
             tiles.check_values(trained.inputs)
             if before:
                 say(f"{name}: predicted anew, as weights, data or settings are others")
@@ -196,8 +195,15 @@ class Trained:
     sizes: dict | None  # as in the profile; None where the file says them itself
     precision: str
 
-    def load(self):
-        """Return the network with its weights."""
+    def load_for(self, tiles, *, labelled=True):
+        """Return the network with its weights; refuse tiles that do not fit it."""
+        model = self._load()
+        tiles.check(self.inputs, self.patch_size, labelled=labelled)
+        if self.sizes is None:
+            _check_scaling_of(self.weights, tiles, self.inputs)
+        return model
+
+    def _load(self):
         if self.sizes is None:
             return _load(self.weights, self.fingerprint, self.precision)
         model = build_model(
@@ -212,7 +218,10 @@ class Trained:
 
 
 def find_trained(architecture, profile, tiles, paths, weights=None):
-    """Return the training called as `paths` are, or that of a weight file, for such tiles."""
+    """Return the training called as `paths` are, or that of a weight file.
+
+    Of a file that does not say what it is for, the profile and the tiles do.
+    """
     source, precision = Path(weights or paths.weights), resolve(profile.precision)
     built = read_built(source)
     # before the weights are read: what is made of a file that changes is not taken for the new
@@ -228,7 +237,6 @@ def find_trained(architecture, profile, tiles, paths, weights=None):
             f"{source} does not fit {architecture}: it holds {built['architecture']}; name the "
             "training with -n"
         )
-    _check_scaling_of(source, tiles, built["inputs"])
     return Trained(source, used, **built | {"sizes": None}, precision=precision)
 
 

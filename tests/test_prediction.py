@@ -248,7 +248,7 @@ def test_predict_leaves_a_file_per_tile_and_does_not_repeat_itself(
     assert [file.stem for file in files] == list(open_tiles(tiny_data / "test.hdf5"))
     assert read_prediction(files[0]).attrs["region"] == "ALP"
     assert read_prediction(files[0]).sizes == {"y": 36, "x": 36}
-    monkeypatch.setattr("glavitu.prediction.Trained.load", lambda _: pytest.fail("repeated"))
+    monkeypatch.setattr("glavitu.prediction.Trained.load_for", lambda *_: pytest.fail("repeated"))
     assert predict("resunet", **options) == files
 
 

@@ -146,7 +146,7 @@ CASES = [
     Case("a record that is a list", record(b"[]"), ("mine.json",)),
     Case("a checkpoint empty", checkpoint(b""), ("mine.checkpoint.h5",)),
     Case("a checkpoint of text", checkpoint(b"hello"), ("mine.checkpoint.h5",)),
-    Case("a checkpoint of nothing", without_settings, ("mine", "--overwrite")),
+    Case("a checkpoint of nothing", without_settings, ("mine.checkpoint.h5", "remove it")),
     Case(
         "demo data made otherwise",
         demo("demo_data.json", b'{"tile_size": 64, "seed": 0}'),
