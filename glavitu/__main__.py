@@ -139,7 +139,7 @@ def calibrate(name, profile, data, precision, **options):
 @click.option(
     "--picture", multiple=True, help="SOURCE=R,G,B, bands that quicklook.png shows, from 1."
 )
-@click.option("--reference", help="Outlines to compare with.")
+@click.option("--reference", help="Outlines to compare with, also of a whole region.")
 @click.option("--scheduler", help="Address of a dask scheduler whose workers predict.")
 @click.option("--overwrite", is_flag=True, help="Replace a map made with other settings.")
 def map_(architecture, weights, source, scenes, nodata, factor, picture, **options):

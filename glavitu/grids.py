@@ -82,6 +82,8 @@ class Scene:
 
     Attributes
     ----------
+    grid : Grid
+        Where its pixels lie; also as
     shape : (int, int)
         Rows and columns.
     crs : rasterio.crs.CRS
@@ -98,14 +100,14 @@ class Scene:
         self.shape, self.crs, self.transform = grid.shape, grid.crs, grid.transform
         self.sources = {source: layer.bands for source, layer in layers.items()}
         self.report = report
-        self._grid, self._layers, self._factor = grid, layers, elevation_factor
+        self.grid, self._layers, self._factor = grid, layers, elevation_factor
         sloping = any(layer.slope for layer in layers.values())
         middles = np.arange(grid.shape[0]) + 0.5, grid.shape[1] / 2
         self._cells = cell_sizes(grid, *middles) if sloping else None
         self._local = threading.local()
 
     def __reduce__(self):
-        return Scene, (self._grid, self._layers, self.report, self._factor)
+        return Scene, (self.grid, self._layers, self.report, self._factor)
 
     def __enter__(self):
         return self
@@ -160,7 +162,7 @@ class Scene:
     def _read(self, source, row, column, height, width):
         layer = self._layers[source]
         array = np.full((height, width, layer.raster.bands), np.nan, np.float32)
-        (first, left), (rows, columns) = layer.extent(self._grid)
+        (first, left), (rows, columns) = layer.extent(self.grid)
         top, bottom = max(row, first, 0), min(row + height, first + rows, self.shape[0])
         start, stop = max(column, left, 0), min(column + width, left + columns, self.shape[1])
         if top < bottom and start < stop:
@@ -177,7 +179,7 @@ class Scene:
         key = os.getpid(), source  # a forked process must not share the position in a file
         try:
             if key not in opened:
-                opened[key] = layer.open(self._grid)
+                opened[key] = layer.open(self.grid)
             values = opened[key].read(window=window, masked=has_nodata(opened[key]))
             if layer.method is None and layer.nodata is not None:
                 values = np.ma.masked_where(values == layer.nodata, values)

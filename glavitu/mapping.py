@@ -6,16 +6,16 @@ from pathlib import Path
 
 import geopandas as gpd
 import rasterio
-from rasterio.transform import array_bounds
 from shapely import box
 
 from glavitu import units
-from glavitu.agreement import compare_outlines, read_outlines
+from glavitu.agreement import compare_outlines
 from glavitu.backend import resolve
 from glavitu.calibration import read_calibration
 from glavitu.errors import InputError
 from glavitu.files import locked, write_json
 from glavitu.grids import open_scene
+from glavitu.inventories import about, read_outlines
 from glavitu.mapping_outputs import compare, draw, write_maps
 from glavitu.mapping_settings import (
     as_floats,
@@ -30,7 +30,7 @@ from glavitu.mapping_settings import (
 )
 from glavitu.progress import say
 from glavitu.provenance import fingerprint, provenance
-from glavitu.rasters import Grid, pixel_size
+from glavitu.rasters import pixel_size
 from glavitu.streaming import connected, predict_scene, remove_parts, reuse
 from glavitu.strips import Job, check_dropout, opened
 from glavitu.windows import check_stride
@@ -106,7 +106,8 @@ def map_scene(
         Source -> its bands, from 1, that ``quicklook.png`` shows as red, green and blue; by default
         those of ``optical`` that make the usual false colours, if it begins with blue, green, red.
     reference : str or Path, optional
-        Outlines to compare the map with; a map that is there already is compared as it is.
+        Outlines to compare the map with, such as the inventory of a whole region: those about the
+        scene are used. A map that is there already is compared as it is.
     scheduler : str or distributed.Client, optional
         Address of a dask scheduler whose workers predict, or a client of it; the workers must see
         the same files.
@@ -187,16 +188,16 @@ def map_scene(
                 say(f"{out.name}: mapped already")
                 return record
             if given:
-                _check_place(scene, inventory)
+                inventory = about(scene.grid, inventory)
+                _check_place(scene.grid, inventory)
             if made := record is None:
                 pixels = units.sample(scene)
                 if own_scaling:
                     scaling = units.own_scaling(pixels)
-                size = pixel_size(Grid(scene.crs, scene.transform, scene.shape))
                 record = {
                     "architecture": built["architecture"],
                     "grid": scene.report,
-                    "remarks": units.unlike_pixels(size, built["pixel_size"])
+                    "remarks": units.unlike_pixels(pixel_size(scene.grid), built["pixel_size"])
                     + units.unlike_training(pixels, scaling),
                     "recipe": recipe,
                 }
@@ -222,10 +223,9 @@ def _compare(out, inventory):
         raise InputError(f"the map in {out} is finished, but not compared: {error}") from None
 
 
-def _check_place(scene, reference):
+def _check_place(grid, reference):
     """Refuse a reference that cannot be compared with the scene, before the work."""
-    frame = box(*array_bounds(*scene.shape, scene.transform))
-    frame = gpd.GeoDataFrame(geometry=[frame], crs=scene.crs)
+    frame = gpd.GeoDataFrame(geometry=[box(*grid.bounds)], crs=grid.crs)
     compare_outlines(frame, reference, within=frame.geometry)
 
 

@@ -6,9 +6,10 @@ import rasterio
 import rasterio.shutil
 from rasterio.windows import Window
 
-from glavitu.agreement import compare_outlines, read_outlines
+from glavitu.agreement import compare_outlines
 from glavitu.calibration import confidence
 from glavitu.files import quietly, replacing, reserve
+from glavitu.inventories import read_outlines
 from glavitu.outlines import trace, valid_extent, write_outlines
 from glavitu.plots import plot_quicklook, stretch
 from glavitu.streaming import ROWS

@@ -17,6 +17,7 @@ from glavitu.errors import InputError
 from glavitu.local_rasters import check_bands, check_north_up, open_local
 
 MUCH_FINER = 2  # pixels of a source along one of the grid, from which they are averaged
+EDGE = 1000  # points along each edge of a grid, between which it is taken to be straight
 TOLERANCE = 1e-9  # of the positions GDAL interpolates, in pixels; 0 stops rasterio
 
 
@@ -176,7 +177,7 @@ def plan(source, raster, reference, bands, nodata):
     """Choose how a raster comes to the grid of the raster `reference`."""
     slope = _lacks_slope(source, raster, bands)
     offset = place_in(raster.grid, reference.grid)
-    if not _meet(reference.grid, raster.grid):
+    if not meet(reference.grid, [raster.grid.bounds], raster.grid.crs)[0]:
         raise InputError(
             f"{raster.path} does not overlap {reference.path}; give rasters of one place"
         )
@@ -203,17 +204,22 @@ def place_in(inner, grid):
     return tuple(whole.astype(int).tolist())
 
 
-def _meet(one, other):
-    """Whether the extent of one grid, in the CRS of the other, meets the other's."""
-    to_other = _transformer(one.crs, other.crs)
+def meet(grid, boxes, crs):
+    """Tell which boxes (n, 4), west, south, east and north in a CRS, the extent of a grid meets."""
+    west, south, east, north = np.transpose(boxes)
     try:
-        left, bottom, right, top = to_other.transform_bounds(*one.bounds)
+        to_boxes = _transformer(grid.crs, crs)
+        bounds = to_boxes.transform_bounds(*grid.bounds, densify_pts=EDGE)
     except ProjError:
-        return False
-    west, south, east, north = other.bounds
-    sides = west < right, left < east
-    across = any(sides) if left > right else all(sides)  # the former over the antimeridian
-    return across and south < top and bottom < north
+        bounds = [np.nan]
+    if not np.isfinite(bounds).all():
+        return np.zeros(len(boxes), bool)
+    left, bottom, right, top = bounds
+    across = (west < right) & (left < east)
+    if crs.is_geographic:  # longitudes may go on beyond 180, and `left` be more than `right`
+        width, ahead = right - left + 360 * (left > right), (west - left) % 360
+        across = (ahead < width) | (ahead + east - west > 360)
+    return across & (south < top) & (bottom < north)
 
 
 def _pixels_per_pixel(raster, grid):
