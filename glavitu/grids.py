@@ -15,6 +15,7 @@ from rasterio.windows import Window
 from glavitu.errors import InputError
 from glavitu.local_rasters import first_line, has_nodata
 from glavitu.rasters import cell_sizes, check_sources, inspect, listed, plan
+from glavitu.units import factor_of_dem
 
 
 def open_scene(paths, *, inputs=None, grid=None, nodata=None, factors=None):
@@ -72,7 +73,7 @@ def open_scene(paths, *, inputs=None, grid=None, nodata=None, factors=None):
     }
     report = [f"The grid is that of {grid}: {rasters[grid].grid}."]
     report += [sentence for source, layer in layers.items() for sentence in layer.report(source)]
-    return Scene(rasters[grid].grid, layers, report, (factors or {}).get("dem", 1))
+    return Scene(rasters[grid].grid, layers, report, factor_of_dem(factors or {}))
 
 
 class Scene:

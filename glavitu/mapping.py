@@ -18,12 +18,8 @@ from glavitu.grids import open_scene
 from glavitu.inventories import about, read_outlines
 from glavitu.mapping_outputs import compare, draw, write_maps
 from glavitu.mapping_settings import (
-    as_floats,
-    as_whole,
-    check_date,
-    check_numbers,
+    check_options,
     check_outputs,
-    check_picture,
     clear,
     finished,
     read_trained,
@@ -33,8 +29,9 @@ from glavitu.provenance import fingerprint, provenance
 from glavitu.rasters import pixel_size
 from glavitu.streaming import connected, predict_scene, remove_parts, reuse
 from glavitu.strips import Job, check_dropout, opened
-from glavitu.windows import check_stride
 
+# Options that, with rasters, grid and precision, decide the probabilities.
+PREDICTING = ("nodata", "stride", "batch_size", "symmetries", "dropout_samples", "factors")
 CACHE = 128 << 20  # bytes of GDAL's; its own choice is a share of the machine's memory
 
 
@@ -134,44 +131,46 @@ def map_scene(
         )
     weights, out = Path(weights).absolute(), Path(out).absolute()
     built, trained = read_trained(weights)
-    batch_size = as_whole("batch_size", batch_size)
-    dropout_samples = as_whole("dropout_samples", dropout_samples)
-    stride = None if stride is None else as_whole("stride", stride)
-    least = {"batch_size": (batch_size, 1), "dropout_samples": (dropout_samples, 0)}
-    check_numbers(least | {"min_area": (min_area, 0), "smooth": (smooth, 0)})
+    options = check_options(
+        {
+            "nodata": nodata,
+            "factors": factors,
+            "own_scaling": own_scaling,
+            "stride": stride,
+            "batch_size": batch_size,
+            "symmetries": symmetries,
+            "dropout_samples": dropout_samples,
+            "min_area": min_area,
+            "smooth": smooth,
+            "date": date,
+            "picture": picture,
+        },
+        built,
+        trained,
+    )
     settings = {
         "weights": str(weights),
         "paths": {source: str(Path(path).absolute()) for source, path in paths.items()},
         "inputs": built["inputs"],
         "grid": grid,
-        "nodata": as_floats("nodata", nodata),
         "size": built["patch_size"],
-        "stride": check_stride(stride, built["patch_size"]),
-        "batch_size": batch_size,
-        "symmetries": symmetries,
-        "dropout_samples": dropout_samples,
         "precision": precision,
-        "factors": as_floats("factor", factors),
-    }
+    } | {key: options[key] for key in PREDICTING}
     recipe = settings | {
-        "own_scaling": own_scaling,
+        "own_scaling": options["own_scaling"],
         "scaling": trained,
         "temperature": read_calibration(weights),
-        "picture": check_picture(picture, built["inputs"]),
-        "outlines": {
-            "min_area": float(min_area),
-            "smooth": float(smooth),
-            "date": check_date(date),
-        },
+        "picture": options["picture"],
+        "outlines": {key: options[key] for key in ("min_area", "smooth", "date")},
     }
-    scaling = units.in_units(trained, recipe["factors"])
+    scaling = units.in_units(trained, options["factors"])
     files = [str(weights), *settings["paths"].values()]
     given, inventory = None, None
     if reference is not None:
         inventory = read_outlines(reference)
         given = {"path": str(Path(reference).absolute()), "fingerprint": fingerprint(reference)}
     check_outputs(out, files if given is None else [*files, given["path"]])
-    if dropout_samples:
+    if settings["dropout_samples"]:
         check_dropout(str(weights), resolve(precision))
     reading = {key: settings[key] for key in ("inputs", "grid", "nodata", "factors")}
     with (
@@ -192,7 +191,7 @@ def map_scene(
                 _check_place(scene.grid, inventory)
             if made := record is None:
                 pixels = units.sample(scene)
-                if own_scaling:
+                if recipe["own_scaling"]:
                     scaling = units.own_scaling(pixels)
                 record = {
                     "architecture": built["architecture"],
