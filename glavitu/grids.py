@@ -12,6 +12,7 @@ import numpy as np
 from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
+from glavitu.bands import complete_names
 from glavitu.errors import InputError
 from glavitu.local_rasters import first_line, has_nodata
 from glavitu.rasters import cell_sizes, check_sources, inspect, listed, plan
@@ -93,6 +94,8 @@ class Scene:
         From column and row to coordinates.
     sources : dict of str to int
         Bands of each source.
+    band_names : dict of str to list of str
+        What the bands of each source are called: as their rasters say or as in the published data.
     report : list of str
         What was done to bring the sources to the grid, in sentences.
     """
@@ -100,6 +103,8 @@ class Scene:
     def __init__(self, grid, layers, report, elevation_factor=1):
         self.shape, self.crs, self.transform = grid.shape, grid.crs, grid.transform
         self.sources = {source: layer.bands for source, layer in layers.items()}
+        said = {source: layer.raster.names for source, layer in layers.items()}
+        self.band_names = complete_names(said, self.sources, "the rasters")
         self.report = report
         self.grid, self._layers, self._factor = grid, layers, elevation_factor
         sloping = any(layer.slope for layer in layers.values())

@@ -101,7 +101,8 @@ def map_scene(
         When the scene was seen, for the outlines: YYYY, YYYY-MM or YYYY-MM-DD.
     picture : dict of str to list of int, optional
         Source -> its bands, from 1, that ``quicklook.png`` shows as red, green and blue; by default
-        those of ``optical`` that make the usual false colours, if it begins with blue, green, red.
+        SWIR1, NIR and red of ``optical``, or NIR, red and green, by what the raster calls its bands
+        or, without names, as if they were in the order of the published data.
     reference : str or Path, optional
         Outlines to compare the map with, such as the inventory of a whole region: those about the
         scene are used. A map that is there already is compared as it is.

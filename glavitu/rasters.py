@@ -15,6 +15,7 @@ from rasterio.vrt import WarpedVRT
 
 from glavitu.errors import InputError
 from glavitu.local_rasters import check_bands, check_north_up, open_local
+from glavitu.profiles import are_names
 
 MUCH_FINER = 2  # pixels of a source along one of the grid, from which they are averaged
 EDGE = 1000  # points along each edge of a grid, between which it is taken to be straight
@@ -46,12 +47,17 @@ class Grid:
 
 @dataclass(frozen=True)
 class Raster:
-    """What the header of a file says; `alpha` is the number of a band marked as such, or None."""
+    """What the header of a file says.
+
+    `alpha` is the number of a band marked as such, or None; `names` are those of the bands, if each
+    has its own.
+    """
 
     path: str
     grid: Grid
     bands: int
     alpha: int | None
+    names: tuple
 
 
 @dataclass(frozen=True)
@@ -147,7 +153,8 @@ def _header(path, dataset):
         )
     bands = zip(dataset.indexes, dataset.colorinterp, strict=True)
     alpha = next((band for band, meaning in bands if meaning == ColorInterp.alpha), None)
-    return Raster(str(path), Grid(crs, transform, dataset.shape), dataset.count, alpha)
+    names = dataset.descriptions if are_names(dataset.descriptions) else ()
+    return Raster(str(path), Grid(crs, transform, dataset.shape), dataset.count, alpha, names)
 
 
 def check_sources(rasters, inputs):
