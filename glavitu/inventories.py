@@ -1,5 +1,6 @@
 """Outlines of glaciers that others drew: read from files, checked, and found about a scene."""
 
+import warnings
 from pathlib import Path
 
 import geopandas as gpd
@@ -48,16 +49,22 @@ def read_outlines(path):
                 "GeoJSON or FlatGeobuf"
             )
     try:
-        layers = gpd.list_layers(Path(path).resolve())
-        layers = layers[layers["geometry_type"].notna()]
-        if layers.empty:
-            raise InputError(f"{path} has no geometries; expected outlines of glaciers")
-        return gpd.read_file(Path(path).resolve(), layer=layers["name"].iloc[0], engine="pyogrio")
+        with warnings.catch_warnings(action="ignore", category=RuntimeWarning):  # of GDAL
+            return _read(path)
     except RuntimeError as error:  # of which all errors of pyogrio are made
         reason = " ".join(str(error).split())
         raise InputError(f"{path} is not a vector file GDAL can read: {reason}") from None
     except GEOSException as error:
         raise InputError(f"{path} has a broken geometry: {error}; mend it in a GIS") from None
+
+
+def _read(path):
+    file = Path(path).resolve()
+    layers = gpd.list_layers(file)
+    layers = layers[layers["geometry_type"].notna()]
+    if layers.empty:
+        raise InputError(f"{path} has no geometries; expected outlines of glaciers")
+    return gpd.read_file(file, layer=layers["name"].iloc[0], engine="pyogrio")
 
 
 def about(grid, outlines):

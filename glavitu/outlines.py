@@ -1,5 +1,6 @@
 """Glacier outlines: polygons traced from a map of classes, their areas, and their file."""
 
+import warnings
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pyogrio
 import rasterio
 import shapely
 from pyproj import CRS
+from rasterio.errors import NotGeoreferencedWarning
 from rasterio.features import shapes
 from rasterio.windows import Window
 from scipy.ndimage import label
@@ -160,7 +162,8 @@ def _opened(path):
     if not Path(path).is_file():
         raise InputError(f"no raster at {path}")
     try:
-        raster = rasterio.open(path)
+        with warnings.catch_warnings(action="ignore", category=NotGeoreferencedWarning):
+            raster = rasterio.open(path)
     except rasterio.errors.RasterioError as error:
         raise InputError(f"{path} is not a raster GDAL can read: {error}") from None
     with raster:

@@ -524,6 +524,7 @@ def test_rasters_without_a_north_up_place_are_refused(tmp_path, changes, message
     refuse(f"a.tif {message}", {"optical": path})
 
 
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 def test_rasters_without_georeferencing_are_told_how_to_get_it(tmp_path):
     path = write(tmp_path / "a.tif", CLIFF, corner=(0, 0), cell=(1, 1))
     refuse("a.tif has no georeferencing; assign it, as with gdal_edit.py -a_ullr", {"a": path})

@@ -1,5 +1,7 @@
 """Outlines that others drew: files of them, and those about a scene."""
 
+import json
+
 import geopandas as gpd
 import numpy as np
 import pandas as pd
@@ -94,3 +96,11 @@ def test_files_that_are_no_outlines(tmp_path):
     pyogrio.write_dataframe(pd.DataFrame({"a": [1]}), tmp_path / "table.gpkg")
     with pytest.raises(InputError, match="no geometries"):
         read_outlines(tmp_path / "table.gpkg")
+
+
+@pytest.mark.filterwarnings("error")  # GDAL's reasons are in our line
+def test_a_ring_that_is_open_is_told_in_one_line(tmp_path):
+    ring = {"type": "Polygon", "coordinates": [[[0, 0], [1, 0], [1, 1]]]}
+    (tmp_path / "a.geojson").write_text(json.dumps(ring))
+    with pytest.raises(InputError, match="has a broken geometry: .* mend it in a GIS"):
+        read_outlines(tmp_path / "a.geojson")

@@ -1,10 +1,13 @@
 """Outlines: traced on pixel edges whatever the strips, areas on the ellipsoid, whole files."""
 
+import warnings
+
 import geopandas as gpd
 import numpy as np
 import pytest
 import rasterio
 import shapely
+from rasterio.errors import NotGeoreferencedWarning
 
 from glavitu.areas import geodesic_area, project
 from glavitu.errors import InputError
@@ -249,6 +252,14 @@ def test_outlines_are_written_whole_over_what_a_killed_writer_left(raster, tmp_p
 def test_a_map_that_cannot_be_traced(raster, how, reason):
     with pytest.raises(InputError, match=reason):
         trace(raster(how.pop("values", classes("111", "111")), **how))
+
+
+def test_a_map_without_georeferencing_is_told_in_one_line(tmp_path):
+    with warnings.catch_warnings(action="ignore", category=NotGeoreferencedWarning):
+        kind = {"driver": "GTiff", "width": 2, "height": 2, "count": 1, "dtype": "uint8"}
+        rasterio.open(tmp_path / "map.tif", "w", **kind).close()
+    with warnings.catch_warnings(action="error"), pytest.raises(InputError, match="has no CRS"):
+        trace(tmp_path / "map.tif")
 
 
 def test_files_that_are_missing_or_damaged(raster, tmp_path):

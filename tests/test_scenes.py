@@ -200,6 +200,7 @@ def test_rasters_whose_corners_differ_by_rounding_are_on_one_grid(tile_table, tm
     assert set(compile_tiles(tile_table, tmp_path / "out")) == {"train", "val", "test"}
 
 
+@pytest.mark.filterwarnings("ignore:Transform that is non-rectilinear:UserWarning")
 @pytest.mark.parametrize(
     "transform", [(30, 5, 0, 5, -30, 0), (30, 0, 0, 0, 30, 0), (-30, 0, 0, 0, -30, 0)]
 )
