@@ -18,6 +18,12 @@ def names_in(raster):
     return names if len(names) == raster.sizes["band"] and are_names(names) else ()
 
 
+def check_count(where, source, found, expected):
+    """Refuse another number of bands of a source than expected; `where` names file or tile."""
+    if found != expected:
+        raise InputError(f"{where}: {source!r} has {found} band(s), expected {expected}")
+
+
 def check_names(bands, sources):
     """Return source -> names as lists; refuse those that are not one for each band of a source.
 

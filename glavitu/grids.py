@@ -72,9 +72,20 @@ def open_scene(paths, *, inputs=None, grid=None, nodata=None, factors=None):
         )
         for source in inputs or rasters
     }
-    report = [f"The grid is that of {grid}: {rasters[grid].grid}."]
+    report = [f"The grid is that of {grid}: {rasters[grid].grid}{_in_metres(rasters[grid].grid)}."]
     report += [sentence for source, layer in layers.items() for sentence in layer.report(source)]
     return Scene(rasters[grid].grid, layers, report, factor_of_dem(factors or {}))
+
+
+def _in_metres(grid):
+    """Say what pixels in degrees are on the ground; nothing of others."""
+    if not grid.crs.is_geographic:
+        return ""
+    height, width = cell_sizes(grid, grid.shape[0] / 2, grid.shape[1] / 2)[:, 0]
+    return (
+        f", {height:.3g} m high and {width:.3g} m wide in the middle; they are mapped as they are, "
+        "but networks expect square pixels in metres"
+    )
 
 
 class Scene:

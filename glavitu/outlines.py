@@ -21,7 +21,7 @@ from scipy.sparse.csgraph import connected_components
 from glavitu.areas import geodesic_area
 from glavitu.errors import InputError
 from glavitu.files import replacing
-from glavitu.local_rasters import check_north_up, first_line
+from glavitu.local_rasters import check_crs, check_north_up, first_line
 from glavitu.rasters import Grid
 from glavitu.staircase import cuts_of, on_map, straighten
 from glavitu.staircase import smooth as smoothed
@@ -176,8 +176,7 @@ def _check_grids(raster, layer):
     if raster.dtypes != ("uint8",):
         kinds = ", ".join(raster.dtypes)
         raise InputError(f"{raster.name} has bands of {kinds}; a map of classes has one of uint8")
-    if raster.crs is None:
-        raise InputError(f"{raster.name} has no CRS; say where it lies, e.g. with gdal_edit.py")
+    check_crs(raster.name, raster.crs)
     check_north_up(raster.name, transform)
     if layer is None:
         return

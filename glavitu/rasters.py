@@ -13,8 +13,9 @@ from rasterio.enums import ColorInterp, MaskFlags, Resampling
 from rasterio.transform import array_bounds
 from rasterio.vrt import WarpedVRT
 
+from glavitu.bands import check_count
 from glavitu.errors import InputError
-from glavitu.local_rasters import check_bands, check_north_up, open_local
+from glavitu.local_rasters import check_bands, check_crs, check_north_up, open_local
 from glavitu.profiles import are_names
 
 MUCH_FINER = 2  # pixels of a source along one of the grid, from which they are averaged
@@ -147,10 +148,7 @@ def _header(path, dataset):
     check_bands(path, dataset)
     crs, transform = dataset.crs, dataset.transform
     check_north_up(path, transform)
-    if not crs or not (crs.is_geographic or crs.is_projected):
-        raise InputError(
-            f"{path} has no CRS to place it by; assign it, as with gdal_edit.py -a_srs"
-        )
+    check_crs(path, crs)
     bands = zip(dataset.indexes, dataset.colorinterp, strict=True)
     alpha = next((band for band, meaning in bands if meaning == ColorInterp.alpha), None)
     names = dataset.descriptions if are_names(dataset.descriptions) else ()
@@ -170,10 +168,8 @@ def check_sources(rasters, inputs):
         if source not in rasters:
             raise InputError(f"no raster of {source!r} was given; expected {listed(inputs)}")
     for source, raster in rasters.items():
-        if raster.bands != inputs[source] and not _lacks_slope(source, raster, inputs[source]):
-            raise InputError(
-                f"{raster.path}: {source!r} has {raster.bands} band(s), expected {inputs[source]}"
-            )
+        if not _lacks_slope(source, raster, inputs[source]):
+            check_count(raster.path, source, raster.bands, inputs[source])
 
 
 def _lacks_slope(source, raster, bands):

@@ -244,7 +244,8 @@ def test_outlines_are_written_whole_over_what_a_killed_writer_left(raster, tmp_p
     [
         ({"values": np.ones((2, 3, 3), np.uint8)}, "bands of uint8, uint8"),
         ({"values": np.ones((3, 3), np.float32)}, "bands of float32"),
-        ({"crs": None}, "has no CRS"),
+        ({"crs": None}, "has no CRS to place it by; assign it, as with gdal_edit.py"),
+        ({"crs": 'LOCAL_CS["site",UNIT["metre",1]]'}, "has no CRS to place it by"),
         ({"transform": (100, 5, 500_000, 0, -100, 5_000_000)}, "rotated"),
         ({"transform": (100, 0, 500_000, 0, 100, 5_000_000)}, "not north-up"),
     ],

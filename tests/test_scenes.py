@@ -130,7 +130,7 @@ def test_surface_layers_that_are_none_are_refused(tile_table, tmp_path, values, 
         ({"split": "training"}, "unknown split 'training'"),
         ({"split": "val"}, "the split 'train' is empty"),
         ({"groundtruth": "dem_0.tif"}, "labels must be one band of 0 and 1"),
-        ({"dem": "optical_0.tif"}, r"dem_1.tif has 1 band\(s\), the training split 2"),
+        ({"dem": "optical_0.tif"}, r"dem_1.tif: 'dem' has 1 band\(s\), expected 2"),
     ],
 )
 def test_tables_that_cannot_be_compiled_are_refused_and_leave_nothing(
