@@ -181,7 +181,7 @@ def test_the_command_line_says_one_line_per_scene_and_ends_with_status_2(weights
     assert done.returncode == 2, done.stderr
     lines = done.stdout.splitlines()
     assert [line.split(":")[0] for line in lines] == ["a", "b", "c"]
-    assert lines[1].startswith("b: not mapped: no raster at ") and "outlines" in lines[2]
+    assert lines[1].startswith("b: not mapped: no raster at ") and " outline" in lines[2]
     assert "error: 1 of 3 scenes not mapped; see " in done.stderr
     assert "Traceback" not in done.stderr
 
