@@ -103,7 +103,7 @@ def calibrate(name, profile, data, precision, **options):
 @shared("model")
 @click.option("--weights", required=True, help="NAME.weights.h5 of a training.")
 @click.option("--optical", help="Raster of the source optical.")
-@click.option("--dem", help="Raster of elevation, in metres, or of elevation and slope.")
+@click.option("--dem", help="Raster of elevation in metres, or of that and of slope in degrees.")
 @click.option("--sar", help="Raster of the source sar.")
 @click.option("--source", multiple=True, help="NAME=FILE, raster of any other source.")
 @click.option("--scenes", help="CSV of many scenes: name, a column per source, date, reference.")
@@ -113,7 +113,10 @@ def calibrate(name, profile, data, precision, **options):
     "--nodata", multiple=True, help="SOURCE=NUMBER that means no data but is not declared."
 )
 @click.option(
-    "--factor", multiple=True, help="SOURCE=NUMBER that brings its values to the training's units."
+    "--factor",
+    multiple=True,
+    help="SOURCE=NUMBER by which its values are multiplied to be in the training's units, such as "
+    "optical=0.0001; that of dem is for its elevation alone, such as dem=0.3048 for feet.",
 )
 @click.option(
     "--own-scaling", is_flag=True, help="Scale by the scene's percentiles, not the training's."
@@ -140,7 +143,7 @@ def calibrate(name, profile, data, precision, **options):
 @click.option(
     "--picture", multiple=True, help="SOURCE=R,G,B, bands that quicklook.png shows, from 1."
 )
-@click.option("--reference", help="Outlines to compare with.")
+@click.option("--reference", help="Outlines to compare with, also of a whole region.")
 @click.option("--scheduler", help="Address of a dask scheduler whose workers predict.")
 @click.option("--overwrite", is_flag=True, help="Replace a map made with other settings.")
 def map_(architecture, weights, source, scenes, nodata, factor, picture, **options):

@@ -1,69 +1,20 @@
 """Agreement of mapped outlines with reference outlines, as glaciologists report it."""
 
-from pathlib import Path
-
 import geopandas as gpd
 import numpy as np
 import pandas as pd
 import shapely
 from pyproj import Transformer
-from shapely.errors import GEOSException
 
 from glavitu.areas import project
 from glavitu.boundaries import distances_between, edges_of, lengths_of, tree_of
 from glavitu.errors import InputError
+from glavitu.inventories import ELSEWHERE, check_crs, names_of, polygonal, polygons_in
 
-NAMES = ("RGIId", "rgi_id", "glac_id", "id", "Name")  # columns that tell glaciers apart
 SAME = 1e-3  # metres within which two boundaries are one
 HAIRLINE = 0.1  # metres; gaps as thin as this are where two boundaries were meant to coincide
-FARTHEST = 1e9  # coordinates beyond are no place in any CRS
 FOUND = 0.5  # share of a glacier's area from which it counts as mapped
-# How files of outlines begin: GeoPackage, Shapefile, GeoJSON, FlatGeobuf. Formats that refer to
-# other files or servers are not opened.
-MAGIC = (b"SQLite format 3", b"\0\0\x27\x0a", b"{", b"fgb\x03")
 VERTICES = 500  # of the pieces into which polygons are cut to be overlaid quickly
-
-
-def read_outlines(path):
-    """Read outlines from a vector file: the first layer that has geometries.
-
-    Parameters
-    ----------
-    path : str or Path
-        A file on this machine that geopandas can open (GeoPackage, Shapefile, GeoJSON, ...).
-
-    Returns
-    -------
-    geopandas.GeoDataFrame
-
-    Raises
-    ------
-    InputError
-        For a path that is no file, such as a folder or an address, and for a file without
-        geometries.
-    """
-    text = str(path)
-    if text.startswith("/vsi") or ":/" in text:
-        raise InputError(f"{path} is not a file on this machine; download it first")
-    if not Path(path).is_file():
-        raise InputError(f"no file of outlines at {path}")
-    with open(path, "rb") as file:
-        if not file.read(1024).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(MAGIC):
-            raise InputError(
-                f"{path} is not a vector file to compare with; expected GeoPackage, Shapefile, "
-                "GeoJSON or FlatGeobuf"
-            )
-    try:
-        layers = gpd.list_layers(Path(path).resolve())
-        layers = layers[layers["geometry_type"].notna()]
-        if layers.empty:
-            raise InputError(f"{path} has no geometries; expected outlines of glaciers")
-        return gpd.read_file(Path(path).resolve(), layer=layers["name"].iloc[0], engine="pyogrio")
-    except RuntimeError as error:  # of which all errors of pyogrio are made
-        reason = " ".join(str(error).split())
-        raise InputError(f"{path} is not a vector file GDAL can read: {reason}") from None
-    except GEOSException as error:
-        raise InputError(f"{path} has a broken geometry: {error}; mend it in a GIS") from None
 
 
 def compare_outlines(mapped, reference, *, within=None, step=10.0):
@@ -113,7 +64,8 @@ def compare_outlines(mapped, reference, *, within=None, step=10.0):
     the lengths of these borders; one that borders on none, such as a lake taken for a glacier,
     counts in the summary only.
     """
-    glaciers = _checked(mapped, reference)
+    check_crs(mapped, "mapped")
+    glaciers = _named(reference)
     within = None if within is None else shapely.union_all(np.atleast_1d(np.asarray(within)))
     plane = _plane_about((([within], mapped.crs), _located(mapped), _located(glaciers)))
     scene = None if within is None else _in_plane([within], mapped.crs, plane)[0]
@@ -126,7 +78,7 @@ def compare_outlines(mapped, reference, *, within=None, step=10.0):
     ours = shapely.union_all(_clip(_in_plane(mapped.geometry, mapped.crs, plane), scene))
     _check_overlap(ours, glaciers, scene)
     theirs = shapely.union_all(glaciers.geometry.to_numpy())
-    outside = _polygonal(np.array([shapely.difference(ours, theirs)]))[0]
+    outside = polygonal(np.array([shapely.difference(ours, theirs)]))[0]
     table = _table(glaciers, ours, outside).to_crs(mapped.crs)
     distances = distances_between(ours, theirs, scene, step)
     distances = distances if len(distances) else np.array([np.nan])
@@ -146,37 +98,17 @@ def compare_outlines(mapped, reference, *, within=None, step=10.0):
     return summary, table
 
 
-def _checked(mapped, reference):
-    """Check both outlines; return the polygons of the reference with their names."""
-    for frame, what in ((mapped, "mapped"), (reference, "reference")):
-        if frame.crs is None:
-            raise InputError(f"the {what} outlines have no CRS; set it, e.g. with frame.set_crs")
-    name = next((column for column in NAMES if column in reference), None)
-    names = reference.index if name is None else reference[name]
-    glaciers = gpd.GeoDataFrame(
-        {"glacier": np.asarray(names)}, geometry=reference.geometry.to_numpy(), crs=reference.crs
-    )
-    kinds = ["Polygon", "MultiPolygon", "GeometryCollection"]  # the last of what was made valid
-    glaciers = glaciers[glaciers.geom_type.isin(kinds)]
-    glaciers = glaciers.set_geometry(_polygonal(glaciers.geometry.to_numpy()), crs=reference.crs)
-    glaciers = glaciers[~glaciers.is_empty]
-    if glaciers.empty:
-        raise InputError("the reference has no polygons; expected outlines of glaciers")
-    points, index = shapely.get_coordinates(glaciers.geometry, return_index=True)
-    wrong = ~(np.abs(points) <= FARTHEST).all(axis=1)
-    if wrong.any():
-        name = glaciers["glacier"].iloc[index[wrong.argmax()]]
-        raise InputError(
-            f"the outline of glacier {name} in the reference has a corner at "
-            f"{tuple(points[wrong.argmax()].tolist())}, which is no place; mend it in a GIS"
-        )
-    return glaciers
+def _named(reference):
+    """Return the polygons of the reference, with what they are called as `glacier`."""
+    glaciers = polygons_in(reference)
+    names = {"glacier": names_of(glaciers)}
+    return gpd.GeoDataFrame(names, geometry=glaciers.geometry.to_numpy(), crs=glaciers.crs)
 
 
 def _check_overlap(ours, glaciers, scene):
     """Check that the reference has something in the scene."""
     if not len(glaciers):
-        raise InputError("the reference has no glacier in the scene; check its CRS and place")
+        raise InputError(ELSEWHERE)
     box = shapely.box(*glaciers.total_bounds)
     if scene is None and not ours.is_empty and not box.intersects(shapely.box(*ours.bounds)):
         raise InputError("the reference lies away from the mapped outlines; check its CRS")
@@ -215,15 +147,7 @@ def _mended(geometries):
     geometries = geometries.copy()
     broken = ~shapely.is_valid(geometries)
     geometries[broken] = shapely.make_valid(geometries[broken])
-    return _polygonal(geometries)
-
-
-def _polygonal(geometries):
-    """Return what is polygon of valid geometries."""
-    geometries = geometries.copy()
-    mixed = ~np.isin(shapely.get_type_id(geometries), (3, 6))
-    geometries[mixed] = shapely.buffer(geometries[mixed], 0)  # drops lines and points
-    return geometries
+    return polygonal(geometries)
 
 
 def _clip(polygons, scene):
@@ -233,7 +157,7 @@ def _clip(polygons, scene):
     shapely.prepare(scene)
     clipped = polygons.copy()
     crossing = ~shapely.contains_properly(scene, polygons)
-    clipped[crossing] = _polygonal(shapely.intersection(polygons[crossing], scene))
+    clipped[crossing] = polygonal(shapely.intersection(polygons[crossing], scene))
     return clipped
 
 
@@ -277,7 +201,7 @@ def _cut_small(polygons):
         first = shapely.box(west, south, np.where(wide, x, east), np.where(wide, north, y))
         second = shapely.box(np.where(wide, x, west), np.where(wide, south, y), east, north)
         halves = [shapely.intersection(polygons, half) for half in (first, second)]
-        polygons = _polygonal(np.concatenate(halves))
+        polygons = polygonal(np.concatenate(halves))
     return np.concatenate([np.empty(0, object), *small])
 
 

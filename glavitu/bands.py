@@ -7,6 +7,8 @@ PUBLISHED_BANDS = {
     "optical": ("blue", "green", "red", "NIR", "SWIR1", "SWIR2"),
     "dem": ("elevation", "slope"),
 }
+# Bands that pictures show as red, green and blue: the first three that are all there.
+COLOURS = (("SWIR1", "NIR", "red"), ("NIR", "red", "green"), ("red", "green", "blue"))
 
 
 def names_in(raster):
@@ -14,6 +16,12 @@ def names_in(raster):
     names = raster.attrs.get("long_name", ())
     names = (names,) if isinstance(names, str) else tuple(names)
     return names if len(names) == raster.sizes["band"] and are_names(names) else ()
+
+
+def check_count(where, source, found, expected):
+    """Refuse another number of bands of a source than expected; `where` names file or tile."""
+    if found != expected:
+        raise InputError(f"{where}: {source!r} has {found} band(s), expected {expected}")
 
 
 def check_names(bands, sources):
@@ -44,6 +52,37 @@ def complete_names(said, sources, where):
         numbered = [f"band {band + 1}" for band in range(count)]
         found[source] = next((list(names) for names in known if len(names) == count), numbered)
     return found
+
+
+def colours_of(names):
+    """Return the numbers, from 1, of the bands that a picture shows as red, green and blue.
+
+    Where none of `COLOURS` are there by name, bands are taken to begin with blue, green, red, NIR
+    and SWIR1; fewer than three make a grey picture of the first.
+
+    Examples
+    --------
+    >>> colours_of(["red", "green", "blue", "NIR"])
+    [4, 1, 2]
+    >>> colours_of(["elevation", "slope"])
+    [1, 1, 1]
+    """
+    for colours in COLOURS:
+        if set(colours) <= set(names):
+            return [list(names).index(colour) + 1 for colour in colours]
+    last = min(len(names), 5)
+    return [last, last - 1, last - 2] if last > 2 else [1, 1, 1]
+
+
+def in_words(names, bands):
+    """Return what bands of these numbers are called, such as a picture's; once where all are one.
+
+    Examples
+    --------
+    >>> in_words(["red", "green", "blue", "NIR"], [4, 1, 2]), in_words(["slope"], [1, 1, 1])
+    ('NIR, red, green', 'slope')
+    """
+    return ", ".join(names[band - 1] for band in (bands if len(set(bands)) > 1 else bands[:1]))
 
 
 def _are_list(names):

@@ -12,9 +12,11 @@ import numpy as np
 from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
+from glavitu.bands import complete_names
 from glavitu.errors import InputError
 from glavitu.local_rasters import first_line, has_nodata
 from glavitu.rasters import cell_sizes, check_sources, inspect, listed, plan
+from glavitu.units import factor_of_dem
 
 
 def open_scene(paths, *, inputs=None, grid=None, nodata=None, factors=None):
@@ -70,9 +72,20 @@ def open_scene(paths, *, inputs=None, grid=None, nodata=None, factors=None):
         )
         for source in inputs or rasters
     }
-    report = [f"The grid is that of {grid}: {rasters[grid].grid}."]
+    report = [f"The grid is that of {grid}: {rasters[grid].grid}{_in_metres(rasters[grid].grid)}."]
     report += [sentence for source, layer in layers.items() for sentence in layer.report(source)]
-    return Scene(rasters[grid].grid, layers, report, (factors or {}).get("dem", 1))
+    return Scene(rasters[grid].grid, layers, report, factor_of_dem(factors or {}))
+
+
+def _in_metres(grid):
+    """Say what pixels in degrees are on the ground; nothing of others."""
+    if not grid.crs.is_geographic:
+        return ""
+    height, width = cell_sizes(grid, grid.shape[0] / 2, grid.shape[1] / 2)[:, 0]
+    return (
+        f", {height:.3g} m high and {width:.3g} m wide in the middle; they are mapped as they are, "
+        "but networks expect square pixels in metres"
+    )
 
 
 class Scene:
@@ -82,6 +95,8 @@ class Scene:
 
     Attributes
     ----------
+    grid : Grid
+        Where its pixels lie; also as
     shape : (int, int)
         Rows and columns.
     crs : rasterio.crs.CRS
@@ -90,6 +105,8 @@ class Scene:
         From column and row to coordinates.
     sources : dict of str to int
         Bands of each source.
+    band_names : dict of str to list of str
+        What the bands of each source are called: as their rasters say or as in the published data.
     report : list of str
         What was done to bring the sources to the grid, in sentences.
     """
@@ -97,15 +114,17 @@ class Scene:
     def __init__(self, grid, layers, report, elevation_factor=1):
         self.shape, self.crs, self.transform = grid.shape, grid.crs, grid.transform
         self.sources = {source: layer.bands for source, layer in layers.items()}
+        said = {source: layer.raster.names for source, layer in layers.items()}
+        self.band_names = complete_names(said, self.sources, "the rasters")
         self.report = report
-        self._grid, self._layers, self._factor = grid, layers, elevation_factor
+        self.grid, self._layers, self._factor = grid, layers, elevation_factor
         sloping = any(layer.slope for layer in layers.values())
         middles = np.arange(grid.shape[0]) + 0.5, grid.shape[1] / 2
         self._cells = cell_sizes(grid, *middles) if sloping else None
         self._local = threading.local()
 
     def __reduce__(self):
-        return Scene, (self._grid, self._layers, self.report, self._factor)
+        return Scene, (self.grid, self._layers, self.report, self._factor)
 
     def __enter__(self):
         return self
@@ -160,7 +179,7 @@ class Scene:
     def _read(self, source, row, column, height, width):
         layer = self._layers[source]
         array = np.full((height, width, layer.raster.bands), np.nan, np.float32)
-        (first, left), (rows, columns) = layer.extent(self._grid)
+        (first, left), (rows, columns) = layer.extent(self.grid)
         top, bottom = max(row, first, 0), min(row + height, first + rows, self.shape[0])
         start, stop = max(column, left, 0), min(column + width, left + columns, self.shape[1])
         if top < bottom and start < stop:
@@ -177,7 +196,7 @@ class Scene:
         key = os.getpid(), source  # a forked process must not share the position in a file
         try:
             if key not in opened:
-                opened[key] = layer.open(self._grid)
+                opened[key] = layer.open(self.grid)
             values = opened[key].read(window=window, masked=has_nodata(opened[key]))
             if layer.method is None and layer.nodata is not None:
                 values = np.ma.masked_where(values == layer.nodata, values)

@@ -99,6 +99,14 @@ def check_north_up(path, transform):
         )
 
 
+def check_crs(path, crs):
+    """Refuse a raster that does not say where on Earth it lies."""
+    if not crs or not (crs.is_geographic or crs.is_projected):
+        raise InputError(
+            f"{path} has no CRS to place it by; assign it, as with gdal_edit.py -a_srs"
+        )
+
+
 def first_line(error):
     """Return an error in one line; that of a failed read from where rasterio took it."""
     line = " ".join(str(error).split())

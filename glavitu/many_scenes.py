@@ -8,13 +8,11 @@ from glavitu.calibration import read_calibration
 from glavitu.errors import InputError
 from glavitu.files import read_json, replacing
 from glavitu.mapping import map_scene
-from glavitu.mapping_settings import check_picture, read_trained
+from glavitu.mapping_settings import check_options, read_trained
 from glavitu.options import counted
 from glavitu.progress import say
 from glavitu.streaming import connected
 from glavitu.tables import inside, read_table
-from glavitu.units import in_units
-from glavitu.windows import check_stride
 
 FIXED_COLUMNS = ("name", "date", "reference")
 SUMMARY = "scenes.csv"
@@ -57,9 +55,7 @@ def map_scenes(weights, csv, out, *, scheduler=None, **options):
         raise InputError(f"{given[0]} of scenes is in their table, a column of {csv}")
     built, scaling = read_trained(weights)
     inputs = list(built["inputs"])
-    check_stride(options.get("stride"), built["patch_size"])
-    check_picture(options.get("picture"), built["inputs"])
-    in_units(scaling, options.get("factors") or {})
+    options = check_options(options, built, scaling)
     read_calibration(weights)  # one of other weights is refused once, not for each scene
     table = _read(csv, inputs)
     _check_summary(csv, out)

@@ -6,35 +6,32 @@ from pathlib import Path
 
 import geopandas as gpd
 import rasterio
-from rasterio.transform import array_bounds
 from shapely import box
 
 from glavitu import units
-from glavitu.agreement import compare_outlines, read_outlines
+from glavitu.agreement import compare_outlines
 from glavitu.backend import resolve
 from glavitu.calibration import read_calibration
 from glavitu.errors import InputError
 from glavitu.files import locked, write_json
 from glavitu.grids import open_scene
+from glavitu.inventories import about, read_outlines
 from glavitu.mapping_outputs import compare, draw, write_maps
 from glavitu.mapping_settings import (
-    as_floats,
-    as_whole,
-    check_date,
-    check_numbers,
+    check_options,
     check_outputs,
-    check_picture,
     clear,
     finished,
     read_trained,
 )
 from glavitu.progress import say
 from glavitu.provenance import fingerprint, provenance
-from glavitu.rasters import Grid, pixel_size
+from glavitu.rasters import pixel_size
 from glavitu.streaming import connected, predict_scene, remove_parts, reuse
 from glavitu.strips import Job, check_dropout, opened
-from glavitu.windows import check_stride
 
+# Options that, with rasters, grid and precision, decide the probabilities.
+PREDICTING = ("nodata", "stride", "batch_size", "symmetries", "dropout_samples", "factors")
 CACHE = 128 << 20  # bytes of GDAL's; its own choice is a share of the machine's memory
 
 
@@ -104,9 +101,11 @@ def map_scene(
         When the scene was seen, for the outlines: YYYY, YYYY-MM or YYYY-MM-DD.
     picture : dict of str to list of int, optional
         Source -> its bands, from 1, that ``quicklook.png`` shows as red, green and blue; by default
-        those of ``optical`` that make the usual false colours, if it begins with blue, green, red.
+        SWIR1, NIR and red of ``optical``, or NIR, red and green, by what the raster calls its bands
+        or, without names, as if they were in the order of the published data.
     reference : str or Path, optional
-        Outlines to compare the map with; a map that is there already is compared as it is.
+        Outlines to compare the map with, such as the inventory of a whole region: those about the
+        scene are used. A map that is there already is compared as it is.
     scheduler : str or distributed.Client, optional
         Address of a dask scheduler whose workers predict, or a client of it; the workers must see
         the same files.
@@ -133,44 +132,46 @@ def map_scene(
         )
     weights, out = Path(weights).absolute(), Path(out).absolute()
     built, trained = read_trained(weights)
-    batch_size = as_whole("batch_size", batch_size)
-    dropout_samples = as_whole("dropout_samples", dropout_samples)
-    stride = None if stride is None else as_whole("stride", stride)
-    least = {"batch_size": (batch_size, 1), "dropout_samples": (dropout_samples, 0)}
-    check_numbers(least | {"min_area": (min_area, 0), "smooth": (smooth, 0)})
+    options = check_options(
+        {
+            "nodata": nodata,
+            "factors": factors,
+            "own_scaling": own_scaling,
+            "stride": stride,
+            "batch_size": batch_size,
+            "symmetries": symmetries,
+            "dropout_samples": dropout_samples,
+            "min_area": min_area,
+            "smooth": smooth,
+            "date": date,
+            "picture": picture,
+        },
+        built,
+        trained,
+    )
     settings = {
         "weights": str(weights),
         "paths": {source: str(Path(path).absolute()) for source, path in paths.items()},
         "inputs": built["inputs"],
         "grid": grid,
-        "nodata": as_floats("nodata", nodata),
         "size": built["patch_size"],
-        "stride": check_stride(stride, built["patch_size"]),
-        "batch_size": batch_size,
-        "symmetries": symmetries,
-        "dropout_samples": dropout_samples,
         "precision": precision,
-        "factors": as_floats("factor", factors),
-    }
+    } | {key: options[key] for key in PREDICTING}
     recipe = settings | {
-        "own_scaling": own_scaling,
+        "own_scaling": options["own_scaling"],
         "scaling": trained,
         "temperature": read_calibration(weights),
-        "picture": check_picture(picture, built["inputs"]),
-        "outlines": {
-            "min_area": float(min_area),
-            "smooth": float(smooth),
-            "date": check_date(date),
-        },
+        "picture": options["picture"],
+        "outlines": {key: options[key] for key in ("min_area", "smooth", "date")},
     }
-    scaling = units.in_units(trained, recipe["factors"])
+    scaling = units.in_units(trained, options["factors"])
     files = [str(weights), *settings["paths"].values()]
     given, inventory = None, None
     if reference is not None:
         inventory = read_outlines(reference)
         given = {"path": str(Path(reference).absolute()), "fingerprint": fingerprint(reference)}
     check_outputs(out, files if given is None else [*files, given["path"]])
-    if dropout_samples:
+    if settings["dropout_samples"]:
         check_dropout(str(weights), resolve(precision))
     reading = {key: settings[key] for key in ("inputs", "grid", "nodata", "factors")}
     with (
@@ -187,16 +188,16 @@ def map_scene(
                 say(f"{out.name}: mapped already")
                 return record
             if given:
-                _check_place(scene, inventory)
+                inventory = about(scene.grid, inventory)
+                _check_place(scene.grid, inventory)
             if made := record is None:
                 pixels = units.sample(scene)
-                if own_scaling:
+                if recipe["own_scaling"]:
                     scaling = units.own_scaling(pixels)
-                size = pixel_size(Grid(scene.crs, scene.transform, scene.shape))
                 record = {
                     "architecture": built["architecture"],
                     "grid": scene.report,
-                    "remarks": units.unlike_pixels(size, built["pixel_size"])
+                    "remarks": units.unlike_pixels(pixel_size(scene.grid), built["pixel_size"])
                     + units.unlike_training(pixels, scaling),
                     "recipe": recipe,
                 }
@@ -222,10 +223,9 @@ def _compare(out, inventory):
         raise InputError(f"the map in {out} is finished, but not compared: {error}") from None
 
 
-def _check_place(scene, reference):
+def _check_place(grid, reference):
     """Refuse a reference that cannot be compared with the scene, before the work."""
-    frame = box(*array_bounds(*scene.shape, scene.transform))
-    frame = gpd.GeoDataFrame(geometry=[frame], crs=scene.crs)
+    frame = gpd.GeoDataFrame(geometry=[box(*grid.bounds)], crs=grid.crs)
     compare_outlines(frame, reference, within=frame.geometry)
 
 

@@ -6,9 +6,11 @@ import rasterio
 import rasterio.shutil
 from rasterio.windows import Window
 
-from glavitu.agreement import compare_outlines, read_outlines
+from glavitu.agreement import compare_outlines
+from glavitu.bands import colours_of, in_words
 from glavitu.calibration import confidence
 from glavitu.files import quietly, replacing, reserve
+from glavitu.inventories import read_outlines
 from glavitu.outlines import trace, valid_extent, write_outlines
 from glavitu.plots import plot_quicklook, stretch
 from glavitu.streaming import ROWS
@@ -117,7 +119,8 @@ def draw(scene, out, reference, picture=None):
     height, width = scene.shape
     usual = "optical" if "optical" in scene.sources else max(scene.sources, key=scene.sources.get)
     ((source, bands),) = (picture or {usual: None}).items()
-    title = f"bands {', '.join(map(str, bands))} of {source}" if bands else "false colour"
+    names = scene.band_names[source]
+    bands = bands or colours_of(names)
     strip = max(1, ROWS // step) * step
     rows = [
         scene.read(row, 0, min(strip, height - row), width, [source])[source][::step, ::step].copy()
@@ -132,6 +135,7 @@ def draw(scene, out, reference, picture=None):
     extent = left, right, bottom, top
     outlines = outlines.set_geometry(outlines.simplify(step * scene.transform.a / 2))
     image = stretch(image, bands)
+    title = in_words(names, bands)
     axes = plot_quicklook(image, probability, outlines, reference, extent, title=title)
     with replacing(out / "quicklook.png") as part:
         axes[0].figure.savefig(part, dpi=110, format="png")

@@ -8,7 +8,8 @@ from pathlib import Path
 from glavitu.errors import InputError
 from glavitu.files import read_json
 from glavitu.outputs import read_built, record_path
-from glavitu.units import are_numbers, check_scaling
+from glavitu.units import are_numbers, check_factors, check_scaling
+from glavitu.windows import check_stride
 
 RAW = ".part-probability.f32"  # the probabilities so far; their settings beside them end in .json
 OUTPUTS = ("glacier.tif", "probability.tif", "confidence.tif", "outlines.gpkg", "quicklook.png")
@@ -36,7 +37,39 @@ def read_trained(weights):
     return built, {source: scaling[source] for source in built["inputs"]}
 
 
-def check_picture(picture, inputs):
+def check_options(options, built, scaling):
+    """Return options of maps as plain Python values; refuse those that suit no scene.
+
+    Parameters
+    ----------
+    options : dict
+        Any of the keyword arguments of `glavitu.map_scene`; those of NumPy's types become Python's.
+    built, scaling
+        What `read_trained` returns.
+    """
+    size = built["patch_size"]
+    checks = {
+        "nodata": lambda values: _by_source("nodata", values),
+        "factors": lambda values: check_factors(_by_source("factor", values), scaling),
+        "own_scaling": bool,
+        "stride": lambda value: check_stride(
+            None if value is None else _whole("stride", value), size
+        ),
+        "batch_size": lambda value: _at_least(1, "batch_size", _whole("batch_size", value)),
+        "symmetries": bool,
+        "dropout_samples": lambda value: _at_least(
+            0, "dropout_samples", _whole("dropout_samples", value)
+        ),
+        "min_area": lambda value: float(_at_least(0, "min_area", value)),
+        "smooth": lambda value: float(_at_least(0, "smooth", value)),
+        "date": check_date,
+        "picture": lambda picture: _picture(picture, built["inputs"]),
+    }
+    given = {name: check for name, check in checks.items() if name in options}
+    return options | {name: check(options[name]) for name, check in given.items()}
+
+
+def _picture(picture, inputs):
     """Return which bands of which source to draw, None for the usual ones."""
     if not picture:
         return None
@@ -44,7 +77,7 @@ def check_picture(picture, inputs):
         if source not in inputs:
             raise InputError(f"picture of {source!r}, expected one of {', '.join(inputs)}")
         bands = list(bands) if isinstance(bands, list | tuple) else [bands]
-        known = [isinstance(band, int) and 1 <= band <= inputs[source] for band in bands]
+        known = [isinstance(band, Integral) and 1 <= band <= inputs[source] for band in bands]
         if len(known) != 3 or not all(known):
             raise InputError(
                 f"picture of {source!r} has the bands {', '.join(map(str, bands))}, expected "
@@ -52,24 +85,22 @@ def check_picture(picture, inputs):
             )
     if len(picture) > 1:
         raise InputError(f"pictures of {' and '.join(picture)}, expected one source")
-    return {source: list(bands) for source, bands in picture.items()}
+    return {source: [int(band) for band in bands] for source, bands in picture.items()}
 
 
-def check_numbers(numbers):
-    """Refuse what is no finite number of at least so much: name -> (number, least)."""
-    for name, (number, least) in numbers.items():
-        if not isinstance(number, Real) or not least <= number < float("inf"):
-            raise InputError(f"{name} is {number!r}, expected a number of at least {least}")
+def _at_least(least, name, number):
+    if not isinstance(number, Real) or not least <= number < float("inf"):
+        raise InputError(f"{name} is {number!r}, expected a number of at least {least}")
+    return number
 
 
-def as_whole(name, number):
-    """Return a whole number of any kind, such as one of NumPy, as `int`; refuse others."""
+def _whole(name, number):
     if not isinstance(number, Integral):
         raise InputError(f"{name} is {number!r}, expected a whole number, such as 4")
     return int(number)
 
 
-def as_floats(name, values):
+def _by_source(name, values):
     """Return a dict of numbers of any kind as numbers that JSON knows; refuse others."""
     for source, value in (values or {}).items():
         if not isinstance(value, Real):

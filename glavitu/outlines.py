@@ -1,5 +1,6 @@
 """Glacier outlines: polygons traced from a map of classes, their areas, and their file."""
 
+import warnings
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pyogrio
 import rasterio
 import shapely
 from pyproj import CRS
+from rasterio.errors import NotGeoreferencedWarning
 from rasterio.features import shapes
 from rasterio.windows import Window
 from scipy.ndimage import label
@@ -19,7 +21,7 @@ from scipy.sparse.csgraph import connected_components
 from glavitu.areas import geodesic_area
 from glavitu.errors import InputError
 from glavitu.files import replacing
-from glavitu.local_rasters import check_north_up, first_line
+from glavitu.local_rasters import check_crs, check_north_up, first_line
 from glavitu.rasters import Grid
 from glavitu.staircase import cuts_of, on_map, straighten
 from glavitu.staircase import smooth as smoothed
@@ -160,7 +162,8 @@ def _opened(path):
     if not Path(path).is_file():
         raise InputError(f"no raster at {path}")
     try:
-        raster = rasterio.open(path)
+        with warnings.catch_warnings(action="ignore", category=NotGeoreferencedWarning):
+            raster = rasterio.open(path)
     except rasterio.errors.RasterioError as error:
         raise InputError(f"{path} is not a raster GDAL can read: {error}") from None
     with raster:
@@ -173,8 +176,7 @@ def _check_grids(raster, layer):
     if raster.dtypes != ("uint8",):
         kinds = ", ".join(raster.dtypes)
         raise InputError(f"{raster.name} has bands of {kinds}; a map of classes has one of uint8")
-    if raster.crs is None:
-        raise InputError(f"{raster.name} has no CRS; say where it lies, e.g. with gdal_edit.py")
+    check_crs(raster.name, raster.crs)
     check_north_up(raster.name, transform)
     if layer is None:
         return

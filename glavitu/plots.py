@@ -12,6 +12,7 @@ from matplotlib.patches import Patch as Swatch
 from matplotlib.patheffects import Normal, Stroke
 
 from glavitu import band_ratio
+from glavitu.bands import colours_of, in_words
 from glavitu.charts import style, tidy
 from glavitu.evaluation import read_prediction
 from glavitu.rasters import Grid, cell_sizes, pixel_size
@@ -22,28 +23,28 @@ TRUTH, MAPPED, MISS, FALSE_ALARM = "#FFFF00", "#FF00FF", "#E69F00", "#661100"
 NO_LABEL = "#BBBBBB"
 
 
-def false_colour(tile, source="optical"):
-    """Return a tile's optical bands as an RGB image (y, x, 3) in 0..1, grey without label.
+def shown(tile, band_names):
+    """Return a tile's optical bands as an RGB image (y, x, 3) in 0..1, and what they are called.
 
-    SWIR1, NIR and red of six or five bands; the last three of four or three; otherwise the first.
+    The image is grey without label; `band_names` is that of `Tiles`. A tile without ``optical`` is
+    shown by its first source.
     """
-    if source not in tile:
-        source = next(name for name in tile if name != "groundtruth" and tile[name].ndim == 3)
-    values = tile[source].values
-    image = stretch(np.where(values == 0, np.nan, values))  # 0 is the fill of missing data
+    arrays = (name for name in tile if name != "groundtruth" and tile[name].ndim == 3)
+    source = "optical" if "optical" in tile else next(arrays)
+    names, values = band_names[source], tile[source].values
+    bands = colours_of(names)
+    image = stretch(np.where(values == 0, np.nan, values), bands)  # 0 is the fill of missing data
     if "groundtruth" in tile:
         image[~tile["groundtruth"].values.any(-1)] = to_rgb(NO_LABEL)
-    return image
+    return image, in_words(names, bands)
 
 
-def stretch(values, bands=None):
+def stretch(values, bands):
     """Return bands (y, x, band) as RGB between their 2nd and 98th percentile; NaN becomes 0.
 
-    The bands of red, green and blue are counted from 1, by default those of `false_colour`.
+    `bands` are the numbers of those for red, green and blue, from 1.
     """
-    false = {6: (5, 4, 3), 5: (5, 4, 3), 4: (4, 3, 2), 3: (3, 2, 1)}
-    order = bands or false.get(values.shape[2], (1, 1, 1))
-    image = values[..., [band - 1 for band in order]].astype(np.float32)
+    image = values[..., [band - 1 for band in bands]].astype(np.float32)
     if not np.isfinite(image).any():
         return np.zeros_like(image)
     low, high = np.nanpercentile(image, (2, 98), axis=(0, 1))
@@ -51,7 +52,7 @@ def stretch(values, bands=None):
 
 
 def plot_tiles(tiles, names, sources=None):
-    """Draw tiles, one row each: false colour with the outline, then each source's first band.
+    """Draw tiles, one row each: in colour with the outline, then each source's first band.
 
     The sources are those given, which each tile must have; by default all that the file has.
     """
@@ -67,7 +68,7 @@ def plot_tiles(tiles, names, sources=None):
     for row, name in zip(axes, names, strict=True):
         tile = tiles[name]
         label = tile["groundtruth"].values
-        row[0].imshow(false_colour(tile))
+        row[0].imshow(shown(tile, tiles.band_names)[0])
         _outline(row[0], label[..., 1], TRUTH)
         _scale_bar(row[0], _pixel(tile))
         row[0].set_ylabel(name)
@@ -77,7 +78,8 @@ def plot_tiles(tiles, names, sources=None):
             ax.set_facecolor(NO_LABEL)
             ax.figure.colorbar(image, ax=ax, label="scaled value", shrink=0.85)
     headings = [f"{source} {tiles.band_names[source][0]}" for source in sources]
-    for ax, heading in zip(axes[0], ["false colour, outline", *headings], strict=True):
+    colours = shown(tiles[names[0]], tiles.band_names)[1]
+    for ax, heading in zip(axes[0], [f"{colours}, outline", *headings], strict=True):
         ax.set_title(heading)
     return _bare(axes.ravel())
 
@@ -113,8 +115,8 @@ def plot_training_curves(logs, axes=None):
     return axes
 
 
-def plot_maps(tile, predictions, axes=None):
-    """Draw a tile in false colour, then each prediction over it: outlines and what is wrong.
+def plot_maps(tile, predictions, band_names, axes=None):
+    """Draw a tile in colour, then each prediction over it: outlines and what is wrong.
 
     Parameters
     ----------
@@ -122,6 +124,8 @@ def plot_maps(tile, predictions, axes=None):
         A tile of `open_tiles`.
     predictions : dict of str to xarray.Dataset
         Method -> prediction of that tile.
+    band_names : dict of str to list of str
+        That of its `Tiles`, to know which bands to show.
     axes : array of matplotlib.axes.Axes, optional
         One for the tile and one per prediction.
     """
@@ -130,7 +134,7 @@ def plot_maps(tile, predictions, axes=None):
         _, axes = plt.subplots(1, columns, figsize=(2.6 * columns, 3.1), layout="constrained")
     truth = next(iter(predictions.values()))["groundtruth"].values
     rows, cols = tile.attrs["padding_height"], tile.attrs["padding_width"]
-    image = false_colour(tile)[rows : rows + truth.shape[0], cols : cols + truth.shape[1]]
+    image = shown(tile, band_names)[0][rows : rows + truth.shape[0], cols : cols + truth.shape[1]]
     axes[0].imshow(image)
     _outline(axes[0], truth == 1, TRUTH)
     axes[0].set_title(f"{tile.attrs['tile']}")
@@ -179,11 +183,10 @@ def plot_map_grid(tiles, names, folder, methods):
         squeeze=False,
     )
     for row, name in zip(axes, names, strict=True):
-        plot_maps(
-            tiles[name], {m: read_prediction(folder / m / f"{name}.nc") for m in methods}, row
-        )
-    for row, name in zip(axes, names, strict=True):
-        row[0].set(title="false colour, outline" if name == names[0] else "", ylabel=name)
+        predictions = {m: read_prediction(folder / m / f"{name}.nc") for m in methods}
+        plot_maps(tiles[name], predictions, tiles.band_names, row)
+        row[0].set(title="", ylabel=name)
+    axes[0, 0].set_title(f"{shown(tiles[names[0]], tiles.band_names)[1]}, outline")
     for ax in axes[1:, 1:].flat:
         ax.set_title("")
     for legend in axes[0, 0].figure.legends[1:]:
@@ -256,7 +259,7 @@ def _bare(axes):
 
 
 def plot_quicklook(
-    image, probability, outlines, reference=None, extent=None, *, title="false colour", axes=None
+    image, probability, outlines, reference=None, extent=None, *, title="", axes=None
 ):
     """Draw a scene in colour with outlines, and the probability of glacier.
 
@@ -271,7 +274,7 @@ def plot_quicklook(
     extent : (float, float, float, float), optional
         Left, right, bottom and top of the picture, in units of the CRS.
     title : str
-        What the colours show.
+        What the colours show, such as "SWIR1, NIR, red".
     """
     if axes is None:
         _, axes = plt.subplots(1, 2, figsize=(11, 5), layout="constrained")
@@ -283,9 +286,9 @@ def plot_quicklook(
     handles = [Line2D([], [], color=colour, label=label) for label, (_, colour) in drawn.items()]
     axes[0].legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, 0), ncols=2)
     axes[0].set(title=title, xlim=extent and extent[:2], ylim=extent and extent[2:])
-    shown = axes[1].imshow(probability, extent=extent, cmap="cividis", vmin=0, vmax=1)
+    raster = axes[1].imshow(probability, extent=extent, cmap="cividis", vmin=0, vmax=1)
     axes[1].set_title("probability of glacier (white: no data)")
-    axes[1].figure.colorbar(shown, ax=axes[1], shrink=0.8)
+    axes[1].figure.colorbar(raster, ax=axes[1], shrink=0.8)
     axes[0].set(xlabel="", ylabel="")  # geopandas names the axes of the CRS
     if extent and outlines.crs is not None:
         left, right, bottom, top = extent

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from glavitu.backend import resolve
+from glavitu.bands import check_count
 from glavitu.errors import InputError
 from glavitu.files import locked, read_json, write_json
 from glavitu.folding import folded
@@ -66,11 +67,7 @@ def predict_tile(model, tile, *, stride=None, batch_size=8):
                 f"{', '.join(map(str, tile[source].dims))}; expected y, x and one of bands"
             )
         found = tile[source].shape[2] if source in tile else 0
-        if found != bands:
-            raise InputError(
-                f"tile {tile.attrs.get('tile', '')}: {source!r} has {found} band(s), the model "
-                f"expects {bands}"
-            )
+        check_count(f"tile {tile.attrs.get('tile', '')}", source, found, bands)
     arrays = {source: tile[source].values.astype(np.float32, copy=False) for source in sources}
     for source, array in arrays.items():
         check_finite(array, f"tile {tile.attrs.get('tile', '')}: {source!r}")

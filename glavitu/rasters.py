@@ -13,10 +13,13 @@ from rasterio.enums import ColorInterp, MaskFlags, Resampling
 from rasterio.transform import array_bounds
 from rasterio.vrt import WarpedVRT
 
+from glavitu.bands import check_count
 from glavitu.errors import InputError
-from glavitu.local_rasters import check_bands, check_north_up, open_local
+from glavitu.local_rasters import check_bands, check_crs, check_north_up, open_local
+from glavitu.profiles import are_names
 
 MUCH_FINER = 2  # pixels of a source along one of the grid, from which they are averaged
+EDGE = 1000  # points along each edge of a grid, between which it is taken to be straight
 TOLERANCE = 1e-9  # of the positions GDAL interpolates, in pixels; 0 stops rasterio
 
 
@@ -45,12 +48,17 @@ class Grid:
 
 @dataclass(frozen=True)
 class Raster:
-    """What the header of a file says; `alpha` is the number of a band marked as such, or None."""
+    """What the header of a file says.
+
+    `alpha` is the number of a band marked as such, or None; `names` are those of the bands, if each
+    has its own.
+    """
 
     path: str
     grid: Grid
     bands: int
     alpha: int | None
+    names: tuple
 
 
 @dataclass(frozen=True)
@@ -140,13 +148,11 @@ def _header(path, dataset):
     check_bands(path, dataset)
     crs, transform = dataset.crs, dataset.transform
     check_north_up(path, transform)
-    if not crs or not (crs.is_geographic or crs.is_projected):
-        raise InputError(
-            f"{path} has no CRS to place it by; assign it, as with gdal_edit.py -a_srs"
-        )
+    check_crs(path, crs)
     bands = zip(dataset.indexes, dataset.colorinterp, strict=True)
     alpha = next((band for band, meaning in bands if meaning == ColorInterp.alpha), None)
-    return Raster(str(path), Grid(crs, transform, dataset.shape), dataset.count, alpha)
+    names = dataset.descriptions if are_names(dataset.descriptions) else ()
+    return Raster(str(path), Grid(crs, transform, dataset.shape), dataset.count, alpha, names)
 
 
 def check_sources(rasters, inputs):
@@ -162,10 +168,8 @@ def check_sources(rasters, inputs):
         if source not in rasters:
             raise InputError(f"no raster of {source!r} was given; expected {listed(inputs)}")
     for source, raster in rasters.items():
-        if raster.bands != inputs[source] and not _lacks_slope(source, raster, inputs[source]):
-            raise InputError(
-                f"{raster.path}: {source!r} has {raster.bands} band(s), expected {inputs[source]}"
-            )
+        if not _lacks_slope(source, raster, inputs[source]):
+            check_count(raster.path, source, raster.bands, inputs[source])
 
 
 def _lacks_slope(source, raster, bands):
@@ -176,7 +180,7 @@ def plan(source, raster, reference, bands, nodata):
     """Choose how a raster comes to the grid of the raster `reference`."""
     slope = _lacks_slope(source, raster, bands)
     offset = place_in(raster.grid, reference.grid)
-    if not _meet(reference.grid, raster.grid):
+    if not meet(reference.grid, [raster.grid.bounds], raster.grid.crs)[0]:
         raise InputError(
             f"{raster.path} does not overlap {reference.path}; give rasters of one place"
         )
@@ -203,17 +207,22 @@ def place_in(inner, grid):
     return tuple(whole.astype(int).tolist())
 
 
-def _meet(one, other):
-    """Whether the extent of one grid, in the CRS of the other, meets the other's."""
-    to_other = _transformer(one.crs, other.crs)
+def meet(grid, boxes, crs):
+    """Tell which boxes (n, 4), west, south, east and north in a CRS, the extent of a grid meets."""
+    west, south, east, north = np.transpose(boxes)
     try:
-        left, bottom, right, top = to_other.transform_bounds(*one.bounds)
+        to_boxes = _transformer(grid.crs, crs)
+        bounds = to_boxes.transform_bounds(*grid.bounds, densify_pts=EDGE)
     except ProjError:
-        return False
-    west, south, east, north = other.bounds
-    sides = west < right, left < east
-    across = any(sides) if left > right else all(sides)  # the former over the antimeridian
-    return across and south < top and bottom < north
+        bounds = [np.nan]
+    if not np.isfinite(bounds).all():
+        return np.zeros(len(boxes), bool)
+    left, bottom, right, top = bounds
+    across = (west < right) & (left < east)
+    if crs.is_geographic:  # longitudes may go on beyond 180, and `left` be more than `right`
+        width, ahead = right - left + 360 * (left > right), (west - left) % 360
+        across = (ahead < width) | (ahead + east - west > 360)
+    return across & (south < top) & (bottom < north)
 
 
 def _pixels_per_pixel(raster, grid):

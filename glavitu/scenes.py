@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 
 from glavitu import __version__
-from glavitu.bands import check_names, names_in
+from glavitu.bands import check_count, check_names, names_in
 from glavitu.errors import InputError
 from glavitu.files import locked, replacing
 from glavitu.geotiffs import read_raster
 from glavitu.hdf5_writing import open_new, write_tile
+from glavitu.local_rasters import check_crs
 from glavitu.profiles import UNFINISHED
 from glavitu.progress import progress
 from glavitu.rasters import Grid, place_in
@@ -134,6 +135,9 @@ def _read_surface(row, label):
 
 
 def _check_grid(row, column, array, label):
+    if bool(array.rio.crs) != bool(label.rio.crs):  # warping would not help
+        lacking = "groundtruth" if array.rio.crs else column
+        check_crs(row[lacking], None)
     grids = _grid(array), _grid(label)
     if grids[0].shape != grids[1].shape or place_in(*grids) != (0, 0):
         raise InputError(
@@ -207,12 +211,10 @@ def _write_split(path, rows, scaling, names, patch_size):
 
 
 def _check_bands(row, arrays, expected):
+    """Refuse a tile whose sources have other numbers of bands than the first one to train on."""
     for source, array in arrays.items():
-        if array.sizes["band"] != expected[source]:
-            raise InputError(
-                f"tile {row['tile']}: {row[source]} has {array.sizes['band']} band(s), the "
-                f"training split {expected[source]}"
-            )
+        where = f"tile {row['tile']}: {row[source]}"
+        check_count(where, source, array.sizes["band"], expected[source])
 
 
 def _prepare(label, arrays, surface, scaling, patch_size):

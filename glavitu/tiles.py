@@ -17,7 +17,7 @@ import h5py
 import numpy as np
 from xarray.backends import CachingFileManager
 
-from glavitu.bands import complete_names
+from glavitu.bands import check_count, complete_names
 from glavitu.errors import InputError
 from glavitu.hdf5 import (
     check_array,
@@ -268,11 +268,7 @@ class Tiles(Mapping):
                         f"{where} has no {source!r}, only {', '.join(sources)}; choose sources "
                         "that every tile has"
                     )
-                if variables[source].shape[2] != bands:
-                    raise InputError(
-                        f"{where}: {source!r} has {variables[source].shape[2]} band(s), expected "
-                        f"{bands}"
-                    )
+                check_count(where, source, variables[source].shape[2], bands)
             height, width = self.shape(name)
             if min(height, width) < patch_size:
                 raise InputError(

@@ -35,17 +35,19 @@ def are_numbers(values, count):
     )
 
 
-def in_units(scaling, factors):
-    """Return the scaling for values that `factors` would bring to the training data's units.
-
-    A factor of ``dem`` is one of its elevation, the first band; slope stays in degrees.
-    """
+def check_factors(factors, scaling):
+    """Return factors by source; refuse those that are not positive or of no source."""
     for source, factor in factors.items():
         if source not in scaling or not 0 < factor < np.inf:
             raise InputError(
                 f"factor {factor} of {source!r}, expected a positive number for one of "
                 f"{', '.join(scaling)}"
             )
+    return factors
+
+
+def in_units(scaling, factors):
+    """Return the scaling for values that `factors` would bring to the training data's units."""
     return {
         source: {key: _divided(source, values, factors) for key, values in bounds.items()}
         for source, bounds in scaling.items()
@@ -54,9 +56,17 @@ def in_units(scaling, factors):
 
 def _divided(source, values, factors):
     """Return the bounds of a source's bands divided by its factor."""
-    factor = factors.get(source, 1)
-    scaled = 1 if source == "dem" else len(values)
-    return [value / factor for value in values[:scaled]] + values[scaled:]
+    if source == "dem":
+        return [values[0] / factor_of_dem(factors), *values[1:]]
+    return [value / factors.get(source, 1) for value in values]
+
+
+def factor_of_dem(factors):
+    """Return what the first band of ``dem``, the elevation, is multiplied by to be in metres.
+
+    Another band, such as the slope in degrees, stays as it is.
+    """
+    return factors.get("dem", 1)
 
 
 def sample(scene):

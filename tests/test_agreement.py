@@ -2,13 +2,11 @@
 
 import geopandas as gpd
 import numpy as np
-import pandas as pd
-import pyogrio
 import pytest
 import shapely
 from shapely import box
 
-from glavitu.agreement import compare_outlines, read_outlines
+from glavitu.agreement import compare_outlines
 from glavitu.errors import InputError
 
 HERE = "+proj=laea +lat_0=78 +lon_0=16 +datum=WGS84 +units=m"  # metres are metres here
@@ -181,37 +179,3 @@ def test_thousands_of_glaciers():
 def test_outlines_that_cannot_be_compared(ours, theirs, within, reason):
     with pytest.raises(InputError, match=reason):
         compare_outlines(ours, theirs, within=within)
-
-
-@pytest.mark.parametrize("name", ["a.gpkg", "a.geojson", "a.shp"])
-def test_outlines_are_read_from_any_vector_file(tmp_path, name):
-    frame = outlines(box(10, 60, 11, 61), crs="EPSG:4326", Name=["a"])
-    frame.to_file(tmp_path / name)
-    read = read_outlines(tmp_path / name)
-    assert read["Name"].tolist() == ["a"]
-    assert read.geometry[0].equals(frame.geometry[0])
-
-
-def test_the_first_layer_with_geometries_is_read(tmp_path):
-    path = tmp_path / "a.gpkg"
-    gpd.GeoDataFrame(pd.DataFrame({"note": ["x"]})).to_file(path, layer="notes")
-    outlines(box(0, 0, 1, 1), crs="EPSG:4326").to_file(path, layer="outlines", mode="a")
-    outlines(box(5, 5, 6, 6), crs="EPSG:4326").to_file(path, layer="others", mode="a")
-    assert read_outlines(path).total_bounds.tolist() == [0, 0, 1, 1]
-
-
-def test_files_that_are_no_outlines(tmp_path):
-    addresses = ["/vsicurl/http://a.org/a.gpkg", "https://a.org/a.gpkg", "zip:///a.zip"]
-    for path in (*addresses, "/vsizip/a.zip"):
-        with pytest.raises(InputError, match="not a file on this machine"):
-            read_outlines(path)
-    for path in (tmp_path, tmp_path / "none.gpkg"):
-        with pytest.raises(InputError, match="no file of outlines"):
-            read_outlines(path)
-    (tmp_path / "text.gpkg").write_text("hello")
-    with pytest.raises(InputError, match="not a vector file") as caught:
-        read_outlines(tmp_path / "text.gpkg")
-    assert "\n" not in str(caught.value)
-    pyogrio.write_dataframe(pd.DataFrame({"a": [1]}), tmp_path / "table.gpkg")
-    with pytest.raises(InputError, match="no geometries"):
-        read_outlines(tmp_path / "table.gpkg")

@@ -8,6 +8,7 @@ from matplotlib.colors import to_rgb
 from shapely import box
 
 from glavitu import band_ratio, charts, plots
+from glavitu.bands import PUBLISHED_BANDS, colours_of, in_words
 
 
 @pytest.fixture(autouse=True)
@@ -118,7 +119,7 @@ def test_training_curves_count_epochs_from_one():
     assert texts(scores.get_legend().get_texts()) == ["GlaViTU"]
 
 
-def test_false_colour_is_grey_without_label_and_dark_without_data():
+def test_pictures_are_grey_without_label_and_dark_without_data():
     optical = np.arange(1, 2 * 3 * 6 + 1, dtype=np.float32).reshape(2, 3, 6)
     optical[0, 0] = 0
     label = np.zeros((2, 3, 2), np.float32)
@@ -130,10 +131,26 @@ def test_false_colour_is_grey_without_label_and_dark_without_data():
             "groundtruth": (("y", "x", "class"), label),
         }
     )
-    image = plots.false_colour(tile)
+    image, words = plots.shown(tile, {"optical": PUBLISHED_BANDS["optical"]})
+    assert words == "SWIR1, NIR, red"
     assert image.shape == (2, 3, 3)
     assert np.allclose(image[1, 2], to_rgb(plots.NO_LABEL))
     assert (image[0, 0] == 0).all() and image[1, 1].min() > 0.5
+
+
+@pytest.mark.parametrize(
+    "names, colours",
+    [
+        (["blue", "green", "red", "NIR", "SWIR1", "SWIR2"], "SWIR1, NIR, red"),
+        (["red", "NIR", "SWIR1"], "SWIR1, NIR, red"),
+        (["red", "green", "blue", "NIR"], "NIR, red, green"),
+        (["red", "green", "blue"], "red, green, blue"),
+        (["band 1", "band 2", "band 3", "band 4"], "band 4, band 3, band 2"),
+        (["VV"], "VV"),
+    ],
+)
+def test_bands_are_shown_by_name(names, colours):
+    assert in_words(names, colours_of(names)) == colours
 
 
 def test_maps_show_what_is_missed_and_what_is_a_false_alarm():
@@ -148,7 +165,7 @@ def test_maps_show_what_is_missed_and_what_is_a_false_alarm():
         attrs={"tile": "A-0", "padding_height": 0, "padding_width": 0},
     )
     prediction = xr.Dataset({"glacier": (("y", "x"), mapped), "groundtruth": (("y", "x"), truth)})
-    axes = plots.plot_maps(tile, {"glavitu": prediction})
+    axes = plots.plot_maps(tile, {"glavitu": prediction}, PUBLISHED_BANDS)
     assert texts([axes[0].title, axes[1].title]) == ["A-0", "GlaViTU"]
     shown = [image.get_array() for image in axes[1].images]
     colours = [to_rgb(plots.MISS), to_rgb(plots.FALSE_ALARM)]

@@ -317,6 +317,16 @@ def test_slope_in_degrees_of_longitude_and_latitude(tmp_path, latitude):
         assert np.allclose(np.tan(np.radians(slope)), 1, atol=3e-3)  # 45 degrees
 
 
+def test_pixels_in_degrees_are_told_in_metres(tmp_path):
+    path = write(tmp_path / "a.tif", CLIFF, corner=(10, 46.004), cell=0.001, crs="EPSG:4326")
+    # about 46 degrees north: see the metres per degree above
+    assert open_scene({"optical": path}).report == [
+        "The grid is that of optical: 8 x 8 pixels of 0.001 degrees in EPSG:4326, 111 m high and "
+        "77.5 m wide in the middle; they are mapped as they are, but networks expect square pixels "
+        "in metres."
+    ]
+
+
 def test_slope_where_the_pixels_of_a_map_are_no_metres_on_the_ground(tmp_path):
     # Mercator's metres are 0.5 on the ground at 60 degrees north, US feet are 0.3048
     north = Transformer.from_crs("EPSG:4326", "EPSG:3857", always_xy=True).transform(10, 60)[1]
@@ -524,6 +534,7 @@ def test_rasters_without_a_north_up_place_are_refused(tmp_path, changes, message
     refuse(f"a.tif {message}", {"optical": path})
 
 
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 def test_rasters_without_georeferencing_are_told_how_to_get_it(tmp_path):
     path = write(tmp_path / "a.tif", CLIFF, corner=(0, 0), cell=(1, 1))
     refuse("a.tif has no georeferencing; assign it, as with gdal_edit.py -a_ullr", {"a": path})

@@ -122,7 +122,24 @@ def test_tables_that_cannot_be_used_are_refused_before_the_work(
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("options", [{"stride": 17}, {"factors": {"sar": 2}}])
+def test_numbers_of_numpy_are_taken(weights, table, tmp_path):
+    options = {"stride": np.int64(16), "min_area": np.float32(0), "symmetries": np.bool_(False)}
+    options |= {"factors": {"dem": np.float32(2)}, "picture": {"optical": list(np.arange(1, 4))}}
+    summary = map_scenes(weights, table, tmp_path / "out", **options)
+    assert summary["error"].ne("").tolist() == [False, True, False]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"stride": 17},
+        {"stride": 4.5},
+        {"factors": {"sar": 2}},
+        {"factors": {"dem": "2"}},
+        {"batch_size": 0},
+        {"smooth": -1},
+    ],
+)
 def test_settings_that_suit_no_scene_are_refused_once(weights, table, tmp_path, options):
     with pytest.raises(InputError, match=f"{next(iter(options)).rstrip('s')} "):
         map_scenes(weights, table, tmp_path / "out", **options)

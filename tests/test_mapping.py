@@ -301,10 +301,12 @@ def test_numbers_that_cannot_be_are_refused(weights, scene, tmp_path, numbers, m
 
 def test_numbers_of_numpy_are_taken_and_fractions_refused(weights, scene, tmp_path):
     options = {"batch_size": np.int64(4), "stride": np.int64(16), "min_area": np.float32(1)}
-    found = mapping.map_scene(
-        weights, scene[0], tmp_path / "out", factors={"dem": np.float32(2)}, **options
-    )
+    options |= {"factors": {"dem": np.float32(2)}, "nodata": {"dem": np.int16(-1)}}
+    options |= {"picture": {"optical": list(np.arange(1, 4))}, "own_scaling": np.bool_(False)}
+    found = mapping.map_scene(weights, scene[0], tmp_path / "out", **options)
     assert found["recipe"]["stride"] == 16 and found["recipe"]["factors"] == {"dem": 2}
+    assert found["recipe"]["picture"] == {"optical": [1, 2, 3]}
+    assert mapping.map_scene(weights, scene[0], tmp_path / "out", **options) == found
     for name in ("batch_size", "stride", "dropout_samples"):
         for number in (2.5, "4", 4.0):
             with pytest.raises(InputError, match=f"{name} is {number!r}, expected a whole number"):

@@ -8,7 +8,8 @@ import pytest
 import rasterio
 from conftest import make_scene
 
-from glavitu import map_scene
+from glavitu import map_scene, mapping_outputs
+from glavitu.geotiffs import to_dataarray, write_raster
 from glavitu.plots import stretch
 
 
@@ -96,6 +97,20 @@ def test_the_picture_shows_the_bands_asked_for():
     wanted = np.clip((rising - 0.06) / 2.88, 0, 1)
     assert np.allclose(image[..., 0], wanted) and np.allclose(image[..., 1], wanted[::-1, ::-1])
     assert not image[..., 2].any()
+
+
+def test_the_picture_says_which_bands_it_shows(weights, scene, tmp_path, monkeypatch):
+    paths, arrays = scene
+    values = arrays["optical"].transpose(2, 0, 1)
+    array = to_dataarray(values, (30, 0, 5e5, 0, -30, 5e6), 32632, bands=("red", "SWIR1", "NIR"))
+    write_raster(paths["optical"], array)
+    titles, original = [], mapping_outputs.plot_quicklook
+    keep = lambda *a, **k: titles.append(k["title"]) or original(*a, **k)  # noqa: E731
+    monkeypatch.setattr(mapping_outputs, "plot_quicklook", keep)
+    map_scene(weights, paths, tmp_path / "out")
+    for picture in ({"optical": [1, 1, 3]}, {"dem": [2, 2, 1]}):
+        map_scene(weights, paths, tmp_path / "out", picture=picture, overwrite=True)
+    assert titles == ["SWIR1, NIR, red", "red, red, NIR", "slope, slope, elevation"]
 
 
 def test_the_record_and_the_picture_are_there(opened, made):

@@ -78,6 +78,17 @@ def _band(path):
         return np.nan_to_num(file.read(1), nan=-1)
 
 
+def test_an_inventory_of_the_world_is_cut_to_the_scene(weights, scene, inventory, tmp_path):
+    expected = map_scene(weights, scene[0], tmp_path / "alone", reference=inventory)
+    glacier = gpd.read_file(inventory).to_crs(4326)
+    antipode = shapely.box(-171.1, -45.3, -170.9, -45)  # which no plane about the scene can hold
+    world = gpd.GeoSeries([antipode, glacier.geometry[0]], crs=4326)
+    world.to_file(tmp_path / "world.gpkg")
+    found = map_scene(weights, scene[0], tmp_path / "out", reference=tmp_path / "world.gpkg")
+    assert found["comparison"] == pytest.approx(expected["comparison"], rel=1e-3)
+    assert pd.read_csv(tmp_path / "out" / "comparison.csv")["glacier"].tolist() == [1]  # its row
+
+
 def test_another_reference_is_compared_anew(weights, scene, inventory, tmp_path):
     map_scene(weights, scene[0], tmp_path / "out", reference=inventory)
     wider = gpd.read_file(inventory)
@@ -100,7 +111,7 @@ def test_a_reference_without_glaciers_where_there_are_data_leaves_a_finished_map
     corner = shapely.box(5e5, 5e6 - 90, 5e5 + 90, 5e6)  # where the scene has no data
     gpd.GeoSeries([corner], crs=32632).to_file(tmp_path / "corner.gpkg")
     for _ in range(2):
-        with pytest.raises(InputError, match="no glacier in the scene"):
+        with pytest.raises(InputError, match="is finished, but not compared: .* no glacier in"):
             map_scene(weights, paths, tmp_path / "out", reference=tmp_path / "corner.gpkg")
         assert (tmp_path / "out" / "map.json").exists()
         assert not list((tmp_path / "out").glob(".part*"))

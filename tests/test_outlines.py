@@ -1,10 +1,13 @@
 """Outlines: traced on pixel edges whatever the strips, areas on the ellipsoid, whole files."""
 
+import warnings
+
 import geopandas as gpd
 import numpy as np
 import pytest
 import rasterio
 import shapely
+from rasterio.errors import NotGeoreferencedWarning
 
 from glavitu.areas import geodesic_area, project
 from glavitu.errors import InputError
@@ -241,7 +244,8 @@ def test_outlines_are_written_whole_over_what_a_killed_writer_left(raster, tmp_p
     [
         ({"values": np.ones((2, 3, 3), np.uint8)}, "bands of uint8, uint8"),
         ({"values": np.ones((3, 3), np.float32)}, "bands of float32"),
-        ({"crs": None}, "has no CRS"),
+        ({"crs": None}, "has no CRS to place it by; assign it, as with gdal_edit.py"),
+        ({"crs": 'LOCAL_CS["site",UNIT["metre",1]]'}, "has no CRS to place it by"),
         ({"transform": (100, 5, 500_000, 0, -100, 5_000_000)}, "rotated"),
         ({"transform": (100, 0, 500_000, 0, 100, 5_000_000)}, "not north-up"),
     ],
@@ -249,6 +253,14 @@ def test_outlines_are_written_whole_over_what_a_killed_writer_left(raster, tmp_p
 def test_a_map_that_cannot_be_traced(raster, how, reason):
     with pytest.raises(InputError, match=reason):
         trace(raster(how.pop("values", classes("111", "111")), **how))
+
+
+def test_a_map_without_georeferencing_is_told_in_one_line(tmp_path):
+    with warnings.catch_warnings(action="ignore", category=NotGeoreferencedWarning):
+        kind = {"driver": "GTiff", "width": 2, "height": 2, "count": 1, "dtype": "uint8"}
+        rasterio.open(tmp_path / "map.tif", "w", **kind).close()
+    with warnings.catch_warnings(action="error"), pytest.raises(InputError, match="has no CRS"):
+        trace(tmp_path / "map.tif")
 
 
 def test_files_that_are_missing_or_damaged(raster, tmp_path):

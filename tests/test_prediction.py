@@ -208,7 +208,7 @@ def test_tiles_that_do_not_fit_are_refused():
     with pytest.raises(InputError, match=r"'p' has 0 band\(s\)"):
         predict_tile(identity(), tile_of(np.zeros((20, 20), np.float32)).rename(p="q"))
     two = xr.concat([tile_of(np.zeros((20, 20), np.float32))] * 2, "p_band")
-    with pytest.raises(InputError, match=r"'p' has 2 band\(s\), the model expects 1"):
+    with pytest.raises(InputError, match=r"'p' has 2 band\(s\), expected 1"):
         predict_tile(identity(), two.transpose("y", "x", "p_band"))
     with pytest.raises(InputError, match="tile A-0: 'p' .*not finite"):
         predict_tile(identity(), tile_of(np.full((20, 20), np.nan, np.float32)))

@@ -130,7 +130,7 @@ def test_surface_layers_that_are_none_are_refused(tile_table, tmp_path, values, 
         ({"split": "training"}, "unknown split 'training'"),
         ({"split": "val"}, "the split 'train' is empty"),
         ({"groundtruth": "dem_0.tif"}, "labels must be one band of 0 and 1"),
-        ({"dem": "optical_0.tif"}, r"dem_1.tif has 1 band\(s\), the training split 2"),
+        ({"dem": "optical_0.tif"}, r"dem_1.tif: 'dem' has 1 band\(s\), expected 2"),
     ],
 )
 def test_tables_that_cannot_be_compiled_are_refused_and_leave_nothing(
@@ -200,6 +200,7 @@ def test_rasters_whose_corners_differ_by_rounding_are_on_one_grid(tile_table, tm
     assert set(compile_tiles(tile_table, tmp_path / "out")) == {"train", "val", "test"}
 
 
+@pytest.mark.filterwarnings("ignore:Transform that is non-rectilinear:UserWarning")
 @pytest.mark.parametrize(
     "transform", [(30, 5, 0, 5, -30, 0), (30, 0, 0, 0, 30, 0), (-30, 0, 0, 0, -30, 0)]
 )

@@ -105,7 +105,8 @@ def read_vectors(path):
     import geopandas as gpd
     from shapely import box
 
-    from glavitu.agreement import compare_outlines, read_outlines
+    from glavitu.agreement import compare_outlines
+    from glavitu.inventories import read_outlines
 
     mapped = gpd.GeoDataFrame(geometry=[box(500_000, 4_999_000, 501_000, 5_000_000)], crs=32632)
     compare_outlines(mapped, read_outlines(path), within=mapped.geometry)

@@ -137,7 +137,11 @@ CASES = [
     Case("WMS, which asks a server", content(lambda data: WMS.encode()), NO_GEOTIFF),
     Case("a mask that leads elsewhere", masked_by, ("'dem'", "without any data")),
     Case("complex", raster("dem_0", full(1 + 1j, np.complex64)), ("A-0", "dem_0.tif", "complex")),
-    Case("no CRS, others have one", raster("dem_0", crs=None), (*GRID, "no CRS")),
+    Case(
+        "no CRS, others have one",
+        raster("dem_0", crs=None),
+        ("A-0", "dem_0.tif", "no CRS", "assign it"),
+    ),
     Case("another CRS", raster("dem_0", crs="EPSG:32633"), (*GRID, "EPSG:32633")),
     Case("no place at all", without_place, ("dem_0.tif", "no georeferencing")),
     Case("rotated", raster("dem_0", transform=(30, 5, 0, 5, -30, 0)), NOT_NORTH),

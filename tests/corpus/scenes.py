@@ -1,6 +1,7 @@
 """Scenes to map, and outlines to compare with."""
 
 import struct
+import warnings
 
 import geopandas as gpd
 import numpy as np
@@ -70,7 +71,8 @@ def outlines(geometry, crs="EPSG:32632"):
     def make(folder):
         path = scene(folder) / "outlines.gpkg"
         path.unlink()
-        gpd.GeoDataFrame({"id": [1]}, geometry=[geometry], crs=crs).to_file(path)
+        with warnings.catch_warnings(action="ignore", category=UserWarning):  # of no CRS
+            gpd.GeoDataFrame({"id": [1]}, geometry=[geometry], crs=crs).to_file(path)
         return map_arguments(folder, "--reference", path)
 
     return make
