@@ -25,6 +25,7 @@ from glavitu.scenes import survey, write_splits
 from glavitu.sensors import BANDS
 from glavitu.synthetic import make_tile
 from glavitu.tiles import SPLITS
+from glavitu.units import is_whole
 
 # Layer -> names of its bands.
 NAMES = BANDS | {"groundtruth": ("glacier",), "surface": ("surface",)}
@@ -80,7 +81,7 @@ def make_demo_data(
     directory = Path(directory)
     counts = {"tile_size": (tile_size, 32, 8192), "tiles_per_region": (tiles_per_region, 3, 10_000)}
     for name, (value, least, most) in (counts | {"seed": (seed, 0, 2**32 - 1)}).items():
-        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        if not is_whole(value) or not least <= value <= most:
             raise InputError(f"demo data: {name} is {value!r}, expected {least} to {most}")
     if isinstance(regions, str):
         raise InputError(f"demo data: regions is {regions!r}, expected a list such as [ALP, HMA]")

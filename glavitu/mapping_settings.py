@@ -2,13 +2,13 @@
 
 import re
 from datetime import date as calendar
-from numbers import Integral, Real
+from numbers import Real
 from pathlib import Path
 
 from glavitu.errors import InputError
 from glavitu.files import read_json
 from glavitu.outputs import read_built, record_path
-from glavitu.units import are_numbers, check_factors, check_scaling
+from glavitu.units import are_numbers, as_whole, check_factors, check_scaling, is_whole
 from glavitu.windows import check_stride
 
 RAW = ".part-probability.f32"  # the probabilities so far; their settings beside them end in .json
@@ -52,13 +52,11 @@ def check_options(options, built, scaling):
         "nodata": lambda values: _by_source("nodata", values),
         "factors": lambda values: check_factors(_by_source("factor", values), scaling),
         "own_scaling": bool,
-        "stride": lambda value: check_stride(
-            None if value is None else _whole("stride", value), size
-        ),
-        "batch_size": lambda value: _at_least(1, "batch_size", _whole("batch_size", value)),
+        "stride": lambda value: check_stride(value, size),
+        "batch_size": lambda value: _at_least(1, "batch_size", as_whole("batch_size", value)),
         "symmetries": bool,
         "dropout_samples": lambda value: _at_least(
-            0, "dropout_samples", _whole("dropout_samples", value)
+            0, "dropout_samples", as_whole("dropout_samples", value)
         ),
         "min_area": lambda value: float(_at_least(0, "min_area", value)),
         "smooth": lambda value: float(_at_least(0, "smooth", value)),
@@ -77,7 +75,7 @@ def _picture(picture, inputs):
         if source not in inputs:
             raise InputError(f"picture of {source!r}, expected one of {', '.join(inputs)}")
         bands = list(bands) if isinstance(bands, list | tuple) else [bands]
-        known = [isinstance(band, Integral) and 1 <= band <= inputs[source] for band in bands]
+        known = [is_whole(band) and 1 <= band <= inputs[source] for band in bands]
         if len(known) != 3 or not all(known):
             raise InputError(
                 f"picture of {source!r} has the bands {', '.join(map(str, bands))}, expected "
@@ -92,12 +90,6 @@ def _at_least(least, name, number):
     if not isinstance(number, Real) or not least <= number < float("inf"):
         raise InputError(f"{name} is {number!r}, expected a number of at least {least}")
     return number
-
-
-def _whole(name, number):
-    if not isinstance(number, Integral):
-        raise InputError(f"{name} is {number!r}, expected a whole number, such as 4")
-    return int(number)
 
 
 def _by_source(name, values):

@@ -1,5 +1,7 @@
 """Are a scene's values what a network was trained on? Scaling in its units, and remarks."""
 
+from numbers import Integral
+
 import numpy as np
 
 from glavitu.errors import InputError
@@ -33,6 +35,18 @@ def are_numbers(values, count):
         and len(values) == count
         and all(isinstance(value, int | float) and np.isfinite(value) for value in values)
     )
+
+
+def is_whole(number):
+    """Tell whether this is a whole number, of Python or NumPy; True and False are none."""
+    return isinstance(number, Integral) and not isinstance(number, bool)
+
+
+def as_whole(name, number):
+    """Return a whole number as `int`; raise `InputError` for anything else."""
+    if not is_whole(number):
+        raise InputError(f"{name} is {number!r}, expected a whole number, such as 4")
+    return int(number)
 
 
 def check_factors(factors, scaling):

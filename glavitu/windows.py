@@ -6,12 +6,14 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from glavitu.errors import InputError
+from glavitu.units import as_whole
 
 
 def check_stride(stride, size):
     """Return the step between windows of a size, by default half of it."""
     if stride is None:
         return size // 2
+    stride = as_whole("stride", stride)
     if not 1 <= stride <= size:
         raise InputError(
             f"stride {stride} would leave gaps between windows of {size} pixels; use 1 to {size}"
@@ -49,7 +51,7 @@ def in_batches(windows, batch_size):
     >>> [len(batch) for batch in in_batches(list(range(11)), 8)]
     [6, 5]
     """
-    if batch_size < 1:
+    if as_whole("batch_size", batch_size) < 1:
         raise InputError(f"batch_size is {batch_size}, expected 1 or more")
     least = -(-len(windows) // batch_size)
     even = (n for n in range(least, 2 * least) if len(windows) % n == 0)

@@ -308,7 +308,7 @@ def test_numbers_of_numpy_are_taken_and_fractions_refused(weights, scene, tmp_pa
     assert found["recipe"]["picture"] == {"optical": [1, 2, 3]}
     assert mapping.map_scene(weights, scene[0], tmp_path / "out", **options) == found
     for name in ("batch_size", "stride", "dropout_samples"):
-        for number in (2.5, "4", 4.0):
+        for number in (2.5, "4", 4.0, True):
             with pytest.raises(InputError, match=f"{name} is {number!r}, expected a whole number"):
                 mapping.map_scene(weights, scene[0], tmp_path / "none", **{name: number})
     assert not (tmp_path / "none").exists()

@@ -215,6 +215,8 @@ def test_tiles_that_do_not_fit_are_refused():
     for stride in (-1, 0, 17):
         with pytest.raises(InputError, match=f"stride {stride} would leave gaps .* of 16 pixels"):
             predict_tile(identity(), tile_of(np.zeros((50, 50), np.float32)), stride=stride)
+    with pytest.raises(InputError, match="stride is 2.5, expected a whole number"):
+        predict_tile(identity(), tile_of(np.zeros((50, 50), np.float32)), stride=2.5)
 
 
 def test_predictions_are_there_if_all_are_and_were_made_so(tmp_path):

@@ -12,6 +12,7 @@ from glavitu.models.glavitu import glavitu
 from glavitu.models.resunet import resunet
 from glavitu.models.setr import setr
 from glavitu.models.transunet import transunet
+from glavitu.units import is_whole
 
 NETWORKS = {"setr": setr, "resunet": resunet, "transunet": transunet, "glavitu": glavitu}
 BASELINES = {"deeplabv3plus": deeplabv3plus, "segformer": segformer}
@@ -61,6 +62,7 @@ def build_model(
     (None, 64, 64, 2)
     """
     _check(architecture, inputs, patch_size, sizes)
+    inputs, patch_size, sizes = map(_plain, (inputs, patch_size, sizes))
     precision = resolve(precision)
     builder = (NETWORKS | BASELINES)[architecture]
     tensors = {
@@ -113,7 +115,7 @@ def _check(architecture, inputs, patch_size, overrides):
     for source, bands in inputs.items():
         if not re.fullmatch(r"[\w.-]+", str(source)):
             raise InputError(f"a source cannot be named {source!r}; use letters, digits and _ . -")
-        if not isinstance(bands, int) or not 1 <= bands <= LARGEST:
+        if not is_whole(bands) or not 1 <= bands <= LARGEST:
             raise InputError(f"{source!r}: {bands!r}, expected 1 band or more, up to {LARGEST}")
     sizes = published | overrides
     for name, size in overrides.items():
@@ -128,11 +130,20 @@ def _check(architecture, inputs, patch_size, overrides):
         raise InputError(f"{architecture}: vit_patch {vit_patch} is not 2, 4, 8, 16 or 32")
     poolings = sizes.get("steps", 0) + (architecture == "transunet")
     factor = STRIDE if architecture in BASELINES else max(vit_patch, 2**poolings)
-    if not 1 <= patch_size <= LARGEST or patch_size % factor:
+    if not is_whole(patch_size) or not 1 <= patch_size <= LARGEST or patch_size % factor:
         raise InputError(
-            f"{architecture} needs a patch_size that is a multiple of {factor}, not {patch_size}"
-            + (f", and at most {LARGEST}" if patch_size > LARGEST else "")
+            f"{architecture} needs a patch_size up to {LARGEST} that is a multiple of {factor}, "
+            f"not {patch_size!r}"
         )
+
+
+def _plain(value):
+    """Return numbers of any kind, in dicts and lists too, as those of Python, which JSON knows."""
+    if isinstance(value, Mapping):
+        return {name: _plain(number) for name, number in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(number) for number in value]
+    return int(value) if is_whole(value) else float(value)
 
 
 def _check_size(architecture, name, size, published):
@@ -145,5 +156,5 @@ def _check_size(architecture, name, size, published):
     least = 2 if name == "classes" else 1
     several = isinstance(published, list) and isinstance(size, list | tuple)
     for number in size if several else [size]:
-        if isinstance(number, bool) or not isinstance(number, int) or not least <= number <= most:
+        if not is_whole(number) or not least <= number <= most:
             raise InputError(f"{architecture}: {name} is {size!r}, expected {least} to {most}")
