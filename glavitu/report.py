@@ -71,9 +71,10 @@ def readable(table):
     if "seconds per patch" in table:
         table["ms per patch"] = table.pop("seconds per patch") * 1000
         table["parameters"] = [f"{v:,.0f}" if v == v else "–" for v in table["parameters"]]
-        for column in ("epochs", "training minutes", "ms per patch"):
+        digits = {"best validation IoU": 3, "epochs": 1, "training minutes": 1, "ms per patch": 1}
+        for column, count in digits.items():
             table[column] = [
-                f"{v:.1f}".removesuffix(".0") if v == v else "–" for v in table[column]
+                f"{v:.{count}f}".removesuffix(".0") if v == v else "–" for v in table[column]
             ]
     table = table.drop(columns=["method", "low", "high", "accuracy"], errors="ignore")
     return table.dropna(axis=1, how="all")

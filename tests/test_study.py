@@ -132,10 +132,12 @@ def test_markdown_has_decimals_and_separators():
 
 def test_readable_tables_have_whole_numbers_of_parameters_and_a_dash_for_none():
     costs = {"epochs": [8.0, None], "training minutes": [2.5, None], "seconds per patch": [1, None]}
+    costs["best validation IoU"] = [0.7, None]
     table = pd.DataFrame({"method": ["setr", "band_ratio"], "parameters": [1234567, None]} | costs)
     found = report.readable(table)
     assert list(found["parameters"]) == ["1,234,567", "–"]
     assert list(found["training minutes"]) == ["2.5", "–"]
+    assert list(found["best validation IoU"]) == ["0.700", "–"]
 
 
 @pytest.fixture(scope="module")
