@@ -59,12 +59,12 @@ def test_networks_are_the_same_however_keras_is_configured():
         try:
             keras.utils.set_random_seed(0)
             model = build_model("glavitu", inputs={"a": 3}, patch_size=16, **TINY_SIZES["glavitu"])
-            image = np.random.default_rng(0).random((1, 16, 16, 3), np.float32)
-            folds = folded(model).predict_on_batch({"a": image})["output"]
             assert keras.config.image_data_format() == order
-            return model.predict_on_batch({"a": image})["output"], folds
         finally:
             keras.config.set_image_data_format(before)
+        image = np.random.default_rng(0).random((1, 16, 16, 3), np.float32)
+        folds = folded(model).predict_on_batch({"a": image})["output"]
+        return model.predict_on_batch({"a": image})["output"], folds
 
     assert np.array_equal(answer("channels_first"), answer("channels_last"))
 
