@@ -129,7 +129,7 @@ def draw(scene, out, reference, picture=None):
     image = np.concatenate(rows)
     with rasterio.open(out / "probability.tif") as file:
         probability = file.read(1, out_shape=image.shape[:2])
-    left, bottom, right, top = rasterio.transform.array_bounds(height, width, scene.transform)
+    left, bottom, right, top = scene.grid.bounds
     if reference is not None:
         reference = reference.to_crs(outlines.crs)
     extent = left, right, bottom, top

@@ -29,14 +29,20 @@ def shown(tile, band_names):
     The image is grey without label; `band_names` is that of `Tiles`. A tile without ``optical`` is
     shown by its first source.
     """
-    arrays = (name for name in tile if name != "groundtruth" and tile[name].ndim == 3)
-    source = "optical" if "optical" in tile else next(arrays)
-    names, values = band_names[source], tile[source].values
-    bands = colours_of(names)
+    source, bands, words = _chosen(tile, band_names)
+    values = tile[source].values
     image = stretch(np.where(values == 0, np.nan, values), bands)  # 0 is the fill of missing data
     if "groundtruth" in tile:
         image[~tile["groundtruth"].values.any(-1)] = to_rgb(NO_LABEL)
-    return image, in_words(names, bands)
+    return image, words
+
+
+def _chosen(tile, band_names):
+    """Return the source that shows a tile, the numbers of its bands, and what they are called."""
+    arrays = (name for name in tile if name != "groundtruth" and tile[name].ndim == 3)
+    source = "optical" if "optical" in tile else next(arrays)
+    bands = colours_of(band_names[source])
+    return source, bands, in_words(band_names[source], bands)
 
 
 def stretch(values, bands):
@@ -78,7 +84,7 @@ def plot_tiles(tiles, names, sources=None):
             ax.set_facecolor(NO_LABEL)
             ax.figure.colorbar(image, ax=ax, label="scaled value", shrink=0.85)
     headings = [f"{source} {tiles.band_names[source][0]}" for source in sources]
-    colours = shown(tiles[names[0]], tiles.band_names)[1]
+    colours = _chosen(tiles[names[0]], tiles.band_names)[2]
     for ax, heading in zip(axes[0], [f"{colours}, outline", *headings], strict=True):
         ax.set_title(heading)
     return _bare(axes.ravel())
@@ -186,7 +192,7 @@ def plot_map_grid(tiles, names, folder, methods):
         predictions = {m: read_prediction(folder / m / f"{name}.nc") for m in methods}
         plot_maps(tiles[name], predictions, tiles.band_names, row)
         row[0].set(title="", ylabel=name)
-    axes[0, 0].set_title(f"{shown(tiles[names[0]], tiles.band_names)[1]}, outline")
+    axes[0, 0].set_title(f"{_chosen(tiles[names[0]], tiles.band_names)[2]}, outline")
     for ax in axes[1:, 1:].flat:
         ax.set_title("")
     for legend in axes[0, 0].figure.legends[1:]:

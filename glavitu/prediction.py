@@ -194,13 +194,13 @@ class Trained:
 
     def load_for(self, tiles, *, labelled=True):
         """Return the network with its weights; refuse tiles that do not fit it."""
-        model = self._load()
+        model = self._network()
         tiles.check(self.inputs, self.patch_size, labelled=labelled)
         if self.sizes is None:
             _check_scaling_of(self.weights, tiles, self.inputs)
         return model
 
-    def _load(self):
+    def _network(self):
         if self.sizes is None:
             return _load(self.weights, self.fingerprint, self.precision)
         model = build_model(
