@@ -7,7 +7,7 @@ from pathlib import Path
 
 from glavitu.errors import InputError
 from glavitu.files import read_json
-from glavitu.outputs import read_built, record_path
+from glavitu.outputs import read_built, read_record, record_path
 from glavitu.units import are_numbers, as_whole, check_factors, check_scaling, is_whole
 from glavitu.windows import check_stride
 
@@ -26,7 +26,7 @@ def read_trained(weights):
             f"{weights} lacks {'what it is for' if built is None else record.name}; map needs the "
             "weights of a training and the record that it left beside them"
         )
-    content = read_json(record, "scaling")
+    content = read_record(weights, "scaling")
     built["pixel_size"] = content.get("pixel_size")
     if built["pixel_size"] is not None and not are_numbers([built["pixel_size"]], 1):
         raise InputError(f"{record}: pixel_size is {built['pixel_size']!r}, expected metres")

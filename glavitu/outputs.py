@@ -7,6 +7,7 @@ from pathlib import Path
 from glavitu.errors import InputError
 from glavitu.files import read_json
 from glavitu.hdf5 import open_file, reading
+from glavitu.provenance import fingerprint
 
 LONGEST = 200  # bytes of a name; file systems take 255, of which endings need some
 
@@ -36,6 +37,18 @@ def record_path(weights):
     return weights.with_name(weights.name.removesuffix(".weights.h5") + ".json")
 
 
+def read_record(weights, *keys):
+    """Return the record beside a weight file, with the keys; refuse one of other weights."""
+    record = record_path(weights)
+    content = read_json(record, *keys)
+    if content.get("weights") != fingerprint(weights):
+        raise InputError(
+            f"{record} was not written with {weights.name} as it is now; take both files of one "
+            "training, or train again"
+        )
+    return content
+
+
 class Outputs:
     """The files of one training below a folder."""
 
@@ -49,26 +62,43 @@ class Outputs:
         self.calibration = calibration_path(self.weights)
         self.log = out / "logs" / f"{name}_log.csv"
 
-    def difference(self, settings):
-        """Return in words how the training that is there differs from the settings.
+    def conflict(self, settings):
+        """Return in words why a training by the settings would replace what is there.
 
-        Empty where it is the same one, done or not, or where there is none.
+        None where that is the same training, done or cut off, or where there is none.
         """
-        if whole := self.record.exists() and self.weights.exists():
-            found = read_json(self.record, "settings")["settings"]
-            if not isinstance(found, dict):
+        found, written = self._read_training()
+        if found is None:
+            alone = f"{self.weights} has no record of a training, {self.record.name}, beside it"
+            return alone if self.weights.exists() else None
+        if differs := [key for key in settings if found.get(key) != settings[key]]:
+            change = f"{differs[0]} {found.get(differs[0])}, now {settings[differs[0]]}"
+            return f"{self.weights.parent} has another training named {self.name!r} ({change})"
+        if self.weights.exists() and fingerprint(self.weights) not in written:
+            return f"{self.weights} is not what its training left there"
+        if self.is_done() and not self.log.exists():
+            return f"{self.log}, the log of this training, is gone"
+        return None
+
+    def is_done(self):
+        """Tell whether a training has come to its end, and its weights are there."""
+        return self.record.exists() and self.weights.exists()
+
+    def _read_training(self):
+        """Return the settings of the training that is there, and fingerprints of its weights.
+
+        None and none where there is no training, or only one that was cut off in its first epoch.
+        """
+        if self.record.exists():
+            record = read_json(self.record, "settings")
+            if not isinstance(record["settings"], dict):
                 raise InputError(f"{self.record} holds no settings of a training; remove it")
-        elif self.checkpoint.exists():
+            return record["settings"], [record.get("weights")]
+        if self.checkpoint.exists():
             with self.reading_checkpoint() as file:
-                if not json.loads(file["history"].asstr()[()]):
-                    return ""  # cut off in its first epoch
-                found = dict(json.loads(file["settings"].asstr()[()]))
-        else:
-            return f"its weights have no {self.record.name}" if self.weights.exists() else ""
-        differs = [key for key in settings if found.get(key) != settings[key]]
-        if differs:
-            return f"{differs[0]} {found.get(differs[0])}, now {settings[differs[0]]}"
-        return f"its log {self.log} is gone" if whole and not self.log.exists() else ""
+                if written := list(json.loads(file["weights"].asstr()[()])):
+                    return dict(json.loads(file["settings"].asstr()[()])), written
+        return None, []
 
     @contextmanager
     def reading_checkpoint(self):

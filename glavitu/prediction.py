@@ -10,12 +10,12 @@ import numpy as np
 from glavitu.backend import resolve
 from glavitu.bands import check_count
 from glavitu.errors import InputError
-from glavitu.files import locked, read_json, write_json
+from glavitu.files import locked, write_json
 from glavitu.folding import folded
 from glavitu.hdf5 import check_finite
 from glavitu.hdf5_writing import write_netcdf
 from glavitu.models import build_model, inputs_of
-from glavitu.outputs import Outputs, read_built, record_path
+from glavitu.outputs import Outputs, read_built, read_record, record_path
 from glavitu.prediction_datasets import as_prediction, clear_predictions, is_predicted
 from glavitu.profiles import load_profile
 from glavitu.progress import progress, say
@@ -247,7 +247,7 @@ def _check_scaling_of(weights, tiles, inputs):
     """Refuse tiles that are scaled otherwise than those a weight file was trained on."""
     record = record_path(weights)
     if record.exists():
-        scaling = read_json(record, "scaling")["scaling"] or {}
+        scaling = read_record(weights, "scaling")["scaling"] or {}
         check_scaling(f"{record}: scaling", scaling, inputs)
         check_same_scaling(tiles, scaling, inputs)
 

@@ -11,8 +11,9 @@ from glavitu.errors import InputError
 from glavitu.files import replacing
 from glavitu.hdf5_writing import creating
 from glavitu.progress import progress, say
+from glavitu.provenance import fingerprint
 from glavitu.schedule import plateau, warm_up
-from glavitu.weights import save_weights
+from glavitu.weights import save_weights, saving_weights
 
 MONITOR = "val_output_iou_1"
 
@@ -21,14 +22,15 @@ class Recipe(keras.callbacks.Callback):
     """Warm-up, plateau, stopping, log, best weights and checkpoint of a training.
 
     The learning rate and the decision to stop follow from the log alone; the checkpoint holds the
-    log and every variable, in one file replaced at once. So a training killed at any moment goes on
-    from its last whole epoch as if nothing had happened.
+    log, every variable and the fingerprints of the weights written so far, in one file replaced at
+    once. So a training killed at any moment goes on from its last whole epoch as if nothing had
+    happened.
     """
 
     def __init__(self, paths, settings, profile):
         super().__init__()
         self.paths, self.settings, self.profile = paths, settings, profile
-        self.history, self.bar = [], None
+        self.history, self.written, self.bar = [], [], None
 
     @property
     def state(self):
@@ -39,30 +41,40 @@ class Recipe(keras.callbacks.Callback):
             stop_patience=self.profile.stop_patience,
         )
 
-    def resume(self):
-        """Set the log to the last whole epoch of a training that was cut off."""
+    def resume(self, model):
+        """Set log and best weights to the last whole epoch of a training that was cut off."""
         if not self.paths.checkpoint.exists():
             return
         with self.paths.reading_checkpoint() as file:
-            self.history = json.loads(file["history"].asstr()[()])
-            _ = self.state  # the scores it follows from are there
-        if self.history and not self.paths.weights.exists():
-            say(f"{self.paths.name}: its best weights are gone, so it begins anew")
-            self.history = []
-        if self.history:
-            self._write_log()
+            self.history, self.written = (
+                json.loads(file[key].asstr()[()]) for key in ("history", "weights")
+            )
+            if not self.history:
+                return
+            best = self.state.best
+        if not self._has_best():
+            if best + 1 < len(self.history):
+                say(f"{self.paths.name}: its best weights are gone, so it begins anew")
+                self.paths.clear()
+                self.history, self.written = [], []
+                return
+            self._restore(model.variables)  # killed before they were in place
+            save_weights(model, self.paths.weights)
+        self._write_log()
+
+    def _has_best(self):
+        weights = self.paths.weights
+        return weights.exists() and fingerprint(weights) == self.written[-1]
 
     def on_train_begin(self, logs=None):
         """Set every variable as the last whole epoch left it, and show a bar of epochs.
 
-        A checkpoint without epochs marks the weights to come as those of a training, should it be
-        killed between its first weights and the checkpoint that follows them.
+        A checkpoint without epochs shows before the work whether there can be one.
         """
         if self.history:
+            say(f"{self.paths.name}: goes on after epoch {len(self.history)}")
             # not before: Keras moves the seeds of dropout when it builds a model for training
-            with self.paths.reading_checkpoint() as file:
-                for i, variable in enumerate(_variables(self.model)):
-                    variable.assign(file[f"variable_{i}"][()])
+            self._restore(_variables(self.model))
         else:
             self._write_checkpoint([])
         self.bar = progress(
@@ -90,7 +102,7 @@ class Recipe(keras.callbacks.Callback):
             self._set_rate(warm_up(batch, self.params["steps"], self.profile.learning_rate))
 
     def on_epoch_end(self, epoch, logs=None):
-        """Judge the epoch, then write weights, checkpoint and log, in this order."""
+        """Judge the epoch, then write checkpoint, weights and log, in this order."""
         row = {"epoch": epoch} | {key: float(value) for key, value in sorted(logs.items())}
         row["learning_rate"] = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
         row["seconds"] = round(time.perf_counter() - self.started, 3)
@@ -102,8 +114,11 @@ class Recipe(keras.callbacks.Callback):
         self.history.append(row)
         self._move_bar(0)
         if self.state.best == epoch:
-            save_weights(self.model, self.paths.weights)
-        self._write_checkpoint(_variables(self.model))
+            with saving_weights(self.model, self.paths.weights) as part:
+                self.written.append(fingerprint(part))
+                self._write_checkpoint(_variables(self.model))
+        else:
+            self._write_checkpoint(_variables(self.model))
         self._write_log()
         say(self._describe(row))
         self.model.stop_training = self.state.stop
@@ -134,8 +149,14 @@ class Recipe(keras.callbacks.Callback):
         with creating(self.paths.checkpoint) as file:
             file["settings"] = json.dumps(self.settings)
             file["history"] = json.dumps(self.history)
+            file["weights"] = json.dumps(self.written)
             for i, variable in enumerate(variables):
                 file[f"variable_{i}"] = keras.ops.convert_to_numpy(variable)
+
+    def _restore(self, variables):
+        with self.paths.reading_checkpoint() as file:
+            for i, variable in enumerate(variables):
+                variable.assign(file[f"variable_{i}"][()])
 
     def _write_log(self):
         with replacing(self.paths.log) as part:

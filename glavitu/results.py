@@ -8,6 +8,7 @@ from glavitu import band_ratio, comparison
 from glavitu.errors import InputError
 from glavitu.evaluation import BINS, COUNTS, calibration_error, evaluate, pool
 from glavitu.files import read_json, replacing, write_json
+from glavitu.outputs import read_record
 from glavitu.provenance import fingerprint, provenance
 from glavitu.report import readable, title, to_markdown
 from glavitu.tiles import SPLITS, find_split, open_tiles
@@ -51,7 +52,7 @@ class Results:
 
     def _read_record(self, run):
         """Return the record of a training, of the seed that the study says."""
-        record = read_json(self.out / f"weights/{run.name}.json", *RECORD)
+        record = read_record(self.out / f"weights/{run.name}.weights.h5", *RECORD)
         if (seed := _settings(record).get("seed")) != run.seed:
             raise InputError(
                 f"{run.name} in {self.out} was trained with the seed {seed}, not {run.seed}"

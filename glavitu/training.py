@@ -51,8 +51,8 @@ def train(
     seed : int, optional
         Instead of the profile's.
     overwrite : bool
-        Whether to replace a result of the same name that was made with other settings, or whose
-        record or log is gone.
+        Whether to replace a result of the same name that was made with other settings, whose
+        weights are not those that its training left, or whose record or log is gone.
 
     Returns
     -------
@@ -62,7 +62,7 @@ def train(
     Raises
     ------
     InputError
-        For data that does not fit, or a result of that name made with other settings.
+        For data that does not fit, or a result of that name that would be replaced.
     """
     profile = load_profile(profile).with_changes(seed=seed)
     default_sizes(architecture)  # an unknown one is refused before anything is looked for
@@ -76,17 +76,18 @@ def train(
         _check_labelled(split)
     check_same_scaling(tiles["val"], tiles["train"].scaling, settings["inputs"])
     with locked(paths.weights):
-        other = paths.difference(settings)
-        if other and not overwrite:
-            raise InputError(
-                f"{paths.weights.parent} has another training named {paths.name!r} ({other}); "
-                "choose another name or folder, or --overwrite"
-            )
-        if paths.record.exists() and paths.weights.exists() and not other:
+        conflict = paths.conflict(settings)
+        if conflict and not overwrite:
+            raise InputError(f"{conflict}; choose another name or folder, or --overwrite")
+        if paths.is_done() and not conflict:
             paths.checkpoint.unlink(missing_ok=True)
             say(f"{paths.name}: trained already")
         else:
-            _train(architecture, paths, settings, profile, tiles, replaces=bool(other))
+            gone = paths.record.exists() and not conflict
+            if gone:
+                say(f"{paths.name}: its weights are gone, so it is trained anew")
+            replaces = gone or conflict is not None
+            _train(architecture, paths, settings, profile, tiles, replaces=replaces)
         return pd.read_csv(paths.log)
 
 
@@ -120,7 +121,7 @@ def _train(architecture, paths, settings, profile, tiles, *, replaces):
         compile_model(model)
         if replaces:
             paths.clear()
-        recipe.resume()
+        recipe.resume(model)
         if not recipe.state.stop and len(recipe.history) < profile.epochs:
             with making(*folders):  # a place that cannot be written to shows before the work
                 _fit(model, tiles, settings["inputs"], profile, recipe)
@@ -128,6 +129,7 @@ def _train(architecture, paths, settings, profile, tiles, *, replaces):
         paths.record,
         {
             "settings": settings,
+            "weights": recipe.written[-1],
             "parameters": model.count_params(),
             "precision": resolve(profile.precision),
             "epochs": len(recipe.history),

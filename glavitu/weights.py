@@ -87,6 +87,13 @@ def save_weights(model, path):
     InputError
         For another name, or a network that is not of `build_model`: its sizes are not known.
     """
+    with saving_weights(model, path):
+        pass
+
+
+@contextmanager
+def saving_weights(model, path):
+    """Write weights as `save_weights` does; yield their file, put in place after the block."""
     if not Path(path).name.endswith(".weights.h5"):
         raise InputError(f"{path} is no name for weights; it must end with .weights.h5")
     inference = type(model)(model.input, model.output, name=model.name)  # without the optimizer
@@ -103,6 +110,7 @@ def save_weights(model, path):
         inference.save_weights(part)
         with h5py.File(part, "r+") as file:
             file.attrs["glavitu"] = json.dumps(built)
+        yield part
 
 
 def load_model(path, *, precision="float32"):

@@ -14,6 +14,7 @@ from glavitu.files import write_json
 from glavitu.geotiffs import to_dataarray, write_raster
 from glavitu.hdf5_writing import write_tile
 from glavitu.profiles import Profile
+from glavitu.provenance import fingerprint
 
 TINY_SIZES = {
     "setr": {"fusion_filters": 4, "embed_dim": 8, "mlp_dim": 8, "blocks": 1, "heads": 2}
@@ -132,7 +133,7 @@ def weights(tmp_path_factory):
     for variable in model.trainable_variables:  # as good as trained: answers differ from 0.5
         variable.assign(variable + rng.normal(0, 0.05, variable.shape))
     save_weights(model, path)
-    write_json(path.with_name("net.json"), {"scaling": SCENE_SCALING})
+    write_json(path.with_name("net.json"), {"weights": fingerprint(path), "scaling": SCENE_SCALING})
     return path
 
 

@@ -13,12 +13,24 @@ from conftest import weights_of
 from glavitu import InputError, open_tiles
 from glavitu.backend import keras
 from glavitu.files import read_json
+from glavitu.prediction import predict
+from glavitu.provenance import fingerprint
 from glavitu.recipe import Recipe
 from glavitu.training import _check_labelled, train
 
 
 def log_of(folder, name="resunet"):
     return pd.read_csv(folder / "logs" / f"{name}_log.csv").drop(columns="seconds")
+
+
+def scored(monkeypatch, scores):
+    """Have epochs score so, whatever they are worth; scores may be used up by several trainings."""
+    scores, original = iter(scores), Recipe.on_epoch_end
+    monkeypatch.setattr(
+        Recipe,
+        "on_epoch_end",
+        lambda self, epoch, logs: original(self, epoch, logs | {"val_output_iou_1": next(scores)}),
+    )
 
 
 def test_training_leaves_log_weights_and_record(tiny_data, tiny_profile, tmp_path):
@@ -93,13 +105,7 @@ def test_the_learning_rate_warms_up_over_the_first_epoch(
 def test_the_learning_rate_drops_and_training_stops_without_progress(
     tiny_data, tiny_profile, tmp_path, monkeypatch
 ):
-    scores = iter([0.5, 0.4, 0.3, 0.2, 0.1, 0.0])
-    original = Recipe.on_epoch_end
-    monkeypatch.setattr(
-        Recipe,
-        "on_epoch_end",
-        lambda self, epoch, logs: original(self, epoch, logs | {"val_output_iou_1": next(scores)}),
-    )
+    scored(monkeypatch, [0.5, 0.4, 0.3, 0.2, 0.1, 0.0])
     profile = replace(tiny_profile, epochs=9, reduce_patience=2, stop_patience=4, learning_rate=0.1)
     log = train("resunet", profile=profile, data=tiny_data, out=tmp_path)
     # best in epoch 0; dropped after 2 epochs without better, again after 4, where it stops
@@ -164,38 +170,44 @@ def test_weights_of_others_are_not_taken_for_a_training_nor_replaced(
     weights = tmp_path / "weights" / "resunet.weights.h5"
     weights.parent.mkdir()
     weights.write_text("published")
-    with pytest.raises(InputError, match=r"its weights have no resunet\.json.*--overwrite"):
+    with pytest.raises(InputError, match=r"has no record of a training.*--overwrite"):
         train("resunet", **options)
     assert weights.read_text() == "published"
     assert len(train("resunet", overwrite=True, **options)) == 2
 
 
-def test_a_training_killed_before_its_first_checkpoint_begins_anew(
+def test_a_training_killed_before_its_best_weights_are_in_place_writes_them_again(
     tiny_data, tiny_profile, tmp_path, monkeypatch
 ):
-    options = {"profile": tiny_profile, "data": tiny_data, "out": tmp_path}
+    options = {"profile": tiny_profile, "data": tiny_data}
+    scored(monkeypatch, [0.4, 0.5, 0.4, 0.5])
+    train("resunet", out=tmp_path / "whole", **options)
     write = Recipe._write_checkpoint
 
     def killed(self, variables):
+        write(self, variables)
         if self.history:
             raise KeyboardInterrupt
-        write(self, variables)
 
-    monkeypatch.setattr(Recipe, "_write_checkpoint", killed)
-    with pytest.raises(KeyboardInterrupt):
-        train("resunet", **options)
-    names = {path.name for path in (tmp_path / "weights").iterdir()}
-    assert names == {"resunet.weights.h5", "resunet.checkpoint.h5"}
-    monkeypatch.undo()
-    assert len(train("resunet", seed=1, **options)) == 2  # nothing is lost, whatever is changed
+    weights = tmp_path / "cut" / "weights" / "resunet.weights.h5"
+    for was_there in (False, True):  # in either epoch
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(Recipe, "_write_checkpoint", killed)
+            train("resunet", out=tmp_path / "cut", **options)
+        assert weights.exists() == was_there
+    train("resunet", out=tmp_path / "cut", **options)
+    assert read_json(weights.with_name("resunet.json"))["weights"] == fingerprint(weights)
+    pd.testing.assert_frame_equal(log_of(tmp_path / "whole"), log_of(tmp_path / "cut"))
+    whole, cut = weights_of(tmp_path / "whole"), weights_of(tmp_path / "cut")
+    assert all(np.array_equal(whole[key], cut[key]) for key in whole)
 
 
-def cut_off(monkeypatch, **options):
-    """Train until the second epoch begins."""
+def cut_off(monkeypatch, after=1, **options):
+    """Train until the epoch after so many begins."""
     begin = Recipe.on_epoch_begin
 
     def interrupted(self, epoch, logs=None):
-        if epoch == 1:
+        if epoch == after:
             raise KeyboardInterrupt
         begin(self, epoch, logs)
 
@@ -205,17 +217,58 @@ def cut_off(monkeypatch, **options):
             train("resunet", **options)
 
 
-def test_a_training_whose_best_weights_are_gone_begins_anew(
+def test_weights_gone_meanwhile_are_written_again_or_found_again(
     tiny_data, tiny_profile, tmp_path, monkeypatch, capsys
 ):
-    options = {"profile": tiny_profile, "data": tiny_data, "out": tmp_path}
-    cut_off(monkeypatch, **options)
-    (tmp_path / "weights" / "resunet.weights.h5").unlink()
-    train("resunet", **options)
+    profile = replace(tiny_profile, epochs=3)
+    options = {"profile": profile, "data": tiny_data, "out": tmp_path}
+    weights = tmp_path / "weights" / "resunet.weights.h5"
+    scored(monkeypatch, [0.5, 0.4, 0.5, 0.4, 0.3])
+    cut_off(monkeypatch, after=1, **options)
+    best = weights_of(tmp_path)
+    weights.unlink()  # of the last epoch: the checkpoint has them, too
+    cut_off(monkeypatch, after=2, **options)
+    assert "goes on after epoch 1" in capsys.readouterr().out
+    assert all(np.array_equal(array, weights_of(tmp_path)[key]) for key, array in best.items())
+    weights.unlink()  # of the epoch before
+    assert len(train("resunet", **options)) == 3
     told = capsys.readouterr().out
-    assert "its best weights are gone, so it begins anew" in told
-    assert told.count("resunet epoch 1/2") == 2
-    assert (tmp_path / "weights" / "resunet.weights.h5").exists()
+    assert "its best weights are gone, so it begins anew" in told and "epoch 1/3" in told
+    assert all(np.array_equal(array, weights_of(tmp_path)[key]) for key, array in best.items())
+
+
+def test_other_weights_in_the_place_of_the_best_are_not_taken_for_them(
+    tiny_data, tiny_profile, tmp_path, monkeypatch
+):
+    options = {"profile": tiny_profile, "data": tiny_data, "out": tmp_path / "mine"}
+    train("resunet", **options | {"out": tmp_path / "others"}, seed=1)
+    others = (tmp_path / "others" / "weights" / "resunet.weights.h5").read_bytes()
+    weights = tmp_path / "mine" / "weights" / "resunet.weights.h5"
+    cut_off(monkeypatch, **options)
+    for content in (b"hello", others):
+        weights.write_bytes(content)
+        with pytest.raises(InputError, match=r"resunet\.weights\.h5 is not what .* --overwrite"):
+            train("resunet", **options)
+        assert weights.read_bytes() == content
+    assert len(train("resunet", overwrite=True, **options)) == 2
+    assert weights.read_bytes() != others
+    weights.write_bytes(others)  # after it has ended
+    with pytest.raises(InputError, match=r"is not what its training left there"):
+        train("resunet", **options)
+    with pytest.raises(InputError, match=r"resunet\.json was not written with resunet"):
+        predict("resunet", **options)
+
+
+def test_a_training_whose_weights_are_gone_is_made_again_and_says_so(
+    tiny_data, tiny_profile, tmp_path, capsys
+):
+    options = {"profile": tiny_profile, "data": tiny_data, "out": tmp_path}
+    log = train("resunet", **options)
+    (tmp_path / "weights" / "resunet.weights.h5").unlink()
+    pd.testing.assert_frame_equal(
+        log.drop(columns="seconds"), train("resunet", **options).drop(columns="seconds")
+    )
+    assert "its weights are gone, so it is trained anew" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("key", ["history", "variable_3"])
@@ -232,7 +285,7 @@ def test_a_training_whose_log_is_gone_is_made_again_if_wanted(tiny_data, tiny_pr
     options = {"profile": tiny_profile, "data": tiny_data, "out": tmp_path}
     train("resunet", **options)
     (tmp_path / "logs" / "resunet_log.csv").unlink()
-    with pytest.raises(InputError, match=r"its log .*resunet_log\.csv is gone.*--overwrite"):
+    with pytest.raises(InputError, match=r"resunet_log\.csv, the log .* is gone.*--overwrite"):
         train("resunet", **options)
     assert len(train("resunet", overwrite=True, **options)) == 2
 
