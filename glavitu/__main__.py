@@ -141,7 +141,10 @@ def calibrate(name, profile, data, precision, **options):
 @click.option("--smooth", type=Finite(0), default=0.0, help="Of outlines, in metres.")
 @click.option("--date", default="", help="When the scene was seen, such as 2020-08-31.")
 @click.option(
-    "--picture", multiple=True, help="SOURCE=R,G,B, bands that quicklook.png shows, from 1."
+    "--picture",
+    multiple=True,
+    help="SOURCE=R,G,B, numbers from 1 of the bands that quicklook.png shows, such as "
+    "optical=3,2,1.",
 )
 @click.option("--reference", help="Outlines to compare with, also of a whole region.")
 @click.option("--scheduler", help="Address of a dask scheduler whose workers predict.")
@@ -155,7 +158,9 @@ def map_(architecture, weights, source, scenes, nodata, factor, picture, **optio
     paths = pairs([*given, *source], str, "NAME=FILE")
     options["nodata"] = pairs(nodata, float, "SOURCE=NUMBER")
     options["factors"] = pairs(factor, float, "SOURCE=NUMBER")
-    options["picture"] = pairs(picture, _whole_numbers, "SOURCE=R,G,B")
+    options["picture"] = pairs(
+        picture, _whole_numbers, "SOURCE=R,G,B, numbers of bands such as optical=3,2,1"
+    )
     built, _ = read_trained(Path(weights))
     if architecture not in (None, built["architecture"]):
         raise InputError(f"{weights} holds {built['architecture']}, not {architecture}")

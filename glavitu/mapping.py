@@ -233,12 +233,13 @@ def _make(job, scene, out, record, reference, scheduler):
     """Make a map; write and return the completed record."""
     if scheduler is None:
         opened(job)  # weights that cannot be used show before anything is written
-    reuse(scene, out, record["recipe"])
+    replaced = reuse(scene, out, record["recipe"])
     started = time.perf_counter()
     with connected(scheduler) as client:
         raw = predict_scene(job, scene, out, record["recipe"], client)
-    clear(out)
-    record["prediction_seconds"] = round(time.perf_counter() - started, 1)
+    taken = round(time.perf_counter() - started, 1)
+    clear(out, compares=reference is not None)
+    record["prediction_seconds"] = replaced.get("prediction_seconds") if replaced else taken
     record |= write_maps(raw, scene, out, record)
     record["remarks"] += units.mostly_empty(record["share_with_data"])
     draw(scene, out, reference, record["recipe"]["picture"])

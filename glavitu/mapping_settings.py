@@ -8,10 +8,12 @@ from pathlib import Path
 from glavitu.errors import InputError
 from glavitu.files import read_json
 from glavitu.outputs import read_built, read_record, record_path
+from glavitu.progress import say
 from glavitu.units import are_numbers, as_whole, check_factors, check_scaling, is_whole
 from glavitu.windows import check_stride
 
 RAW = ".part-probability.f32"  # the probabilities so far; their settings beside them end in .json
+AFTERWARDS = ("temperature", "picture", "outlines")  # of a recipe; they change no probability
 OUTPUTS = ("glacier.tif", "probability.tif", "confidence.tif", "outlines.gpkg", "quicklook.png")
 
 
@@ -146,14 +148,30 @@ def finished(out, recipe, overwrite):
     if change is None and all((out / name).exists() for name in OUTPUTS):
         return record
     if change and not overwrite:
-        raise InputError(f"{out} has a map with {change}; name another folder (-o) or --overwrite")
+        kept = ", which predicts nothing again" * (decisive(record["recipe"]) == decisive(recipe))
+        raise InputError(
+            f"{out} has a map with {change}; name another folder (-o) or --overwrite{kept}"
+        )
     return None
 
 
-def clear(out):
-    """Remove a map of ours; its record last, as maps without one count as somebody else's."""
+def decisive(recipe):
+    """Return those settings that change probabilities."""
+    found = {key: value for key, value in recipe.items() if key not in AFTERWARDS}
+    if not recipe.get("dropout_samples"):  # which are drawn for each batch
+        found.pop("batch_size", None)
+    return found
+
+
+def clear(out, *, compares):
+    """Remove a map of ours; its record last, as maps without one count as somebody else's.
+
+    Say so where its comparison goes, too, and the new map is not compared.
+    """
     if (out / "map.json").exists():
         compared = "reference" in read_json(out / "map.json")
+        if compared and not compares:
+            say(f"{out.name}: the comparison goes with the old map; --reference compares the new")
         for name in (*OUTPUTS, *(["comparison.csv"] if compared else []), "map.json"):
             (out / name).unlink(missing_ok=True)
 
@@ -165,6 +183,8 @@ def difference(old, new, name=""):
     --------
     >>> difference({"stride": 8, "paths": {"dem": "a.tif"}}, {"stride": 8, "paths": {}})
     "dem of paths 'a.tif', not none"
+    >>> difference({"picture": None}, {"picture": {"optical": [3, 2, 1]}})
+    'picture none, not optical=3,2,1'
     """
     for key in dict.fromkeys([*new, *old]):
         was, now = old.get(key), new.get(key)
@@ -172,13 +192,18 @@ def difference(old, new, name=""):
             continue
         if isinstance(was, dict) and isinstance(now, dict):
             return difference(was, now, key)
-        was, now = ("none" if value is None else _short(value) for value in (was, now))
+        was, now = _in_words(was), _in_words(now)
         if name == "fingerprints":
             return f"another content of {key}"
         return f"{key} of {name} {was}, not {now}" if name else f"{key} {was}, not {now}"
     return None
 
 
-def _short(value, length=60):
+def _in_words(value, length=60):
+    if value in (None, {}):
+        return "none"
     text = repr(value)
+    if isinstance(value, dict):  # as options give them
+        lists = {k: ",".join(map(str, v)) if isinstance(v, list) else v for k, v in value.items()}
+        text = " ".join(f"{key}={each}" for key, each in lists.items())
     return text if len(text) <= length else f"{text[:length]}..."

@@ -16,7 +16,7 @@ from glavitu.hdf5 import check_finite
 from glavitu.hdf5_writing import write_netcdf
 from glavitu.models import build_model, inputs_of
 from glavitu.outputs import Outputs, read_built, read_record, record_path
-from glavitu.prediction_datasets import as_prediction, clear_predictions, is_predicted
+from glavitu.prediction_datasets import as_prediction, changes, clear_predictions, is_predicted
 from glavitu.profiles import load_profile
 from glavitu.progress import progress, say
 from glavitu.provenance import fingerprint, provenance
@@ -142,14 +142,13 @@ def predict(
         "tiles": list(tiles),
     }
     with locked(folder):
-        before = (folder / "predictions.json").exists()
         if is_predicted(folder, recipe):
             say(f"{name}: predicted already")
         else:
             model = trained.load_for(tiles, labelled=False)
             tiles.check_values(trained.inputs)
-            if before:
-                say(f"{name}: predicted anew, as weights, data or settings are others")
+            if change := changes(folder, recipe):
+                say(f"{name}: predicted anew ({change})")
             clear_predictions(folder)
             _predict_all(model, tiles, folder, recipe)
     return [folder / f"{tile}.nc" for tile in tiles]

@@ -64,6 +64,19 @@ def is_predicted(folder, recipe):
     return whole and read_json(record, "recipe")["recipe"] == recipe
 
 
+def changes(folder, recipe):
+    """Return in words in what the predictions that are there differ, None where there are none."""
+    record = folder / "predictions.json"
+    if not record.exists():
+        return None
+    before = read_json(record, "recipe")["recipe"]
+    before = before if isinstance(before, dict) else {}
+    told = {key: f"{key} {before.get(key)}, now {recipe[key]}" for key in ("stride", "precision")}
+    told["weights_given"] = f"--weights {'given' if recipe['weights_given'] else 'left out'}"
+    found = [told.get(key, f"other {key}") for key in recipe if before.get(key) != recipe[key]]
+    return "; ".join(found) or "files were gone"
+
+
 def clear_predictions(folder):
     """Remove what other predictions left, their record first."""
     (folder / "predictions.json").unlink(missing_ok=True)

@@ -13,12 +13,11 @@ from rasterio.windows import Window
 
 from glavitu.errors import InputError
 from glavitu.files import naming, read_json, write_json
-from glavitu.mapping_settings import RAW
+from glavitu.mapping_settings import RAW, decisive
 from glavitu.progress import progress, say
 from glavitu.strips import predict_strip, scene_starts
 
 ROWS = 256  # of a raster read or written at once
-AFTERWARDS = ("temperature", "picture", "outlines")  # of a recipe; they change no probability
 
 
 def remove_parts(out):
@@ -31,43 +30,38 @@ def remove_parts(out):
 def reuse(scene, out, recipe):
     """Have a map go on from the probabilities of the one it replaces, if settings gave the same.
 
-    Rows that cannot be read are left to be predicted again.
+    Rows that cannot be read are left to be predicted again. Returns the record of the map that is
+    replaced, None where nothing is used of it.
     """
-    raw, record, map_ = out / RAW, out / "map.json", out / "probability.tif"
-    if not (record.exists() and map_.exists()):
-        return
-    if _decisive(read_json(record, "recipe")["recipe"]) != _decisive(recipe):
-        return
+    raw, map_ = out / RAW, out / "probability.tif"
+    if not ((out / "map.json").exists() and map_.exists()):
+        return None
+    record = read_json(out / "map.json", "recipe")
+    if decisive(record["recipe"]) != decisive(recipe):
+        return None
     height, width = scene.shape
     with suppress(rasterio.errors.RasterioIOError), rasterio.open(map_) as old:
         if old.shape != scene.shape:
-            return
+            return None
         say(f"{out.name}: its probabilities are used again")
         with naming(raw), open(raw, "wb") as file:
-            write_json(raw.with_suffix(".json"), _decisive(recipe))
+            write_json(raw.with_suffix(".json"), decisive(recipe))
             for row in range(0, height, ROWS):
                 window = Window(0, row, width, min(ROWS, height - row))
                 file.write(old.read(1, window=window).tobytes())
-
-
-def _decisive(recipe):
-    """Return those settings that change probabilities."""
-    decisive = {key: value for key, value in recipe.items() if key not in AFTERWARDS}
-    if not recipe.get("dropout_samples"):  # which are drawn for each batch
-        decisive.pop("batch_size", None)
-    return decisive
+    return record
 
 
 def predict_scene(job, scene, out, recipe, client):
     """Write the blended probabilities as raw float32 (y, x), NaN without data; return the path."""
     raw = out / RAW
-    settings, decisive = raw.with_suffix(".json"), _decisive(recipe)
+    settings, expected = raw.with_suffix(".json"), decisive(recipe)
     out.mkdir(parents=True, exist_ok=True)
-    if not (settings.exists() and read_json(settings) == decisive):
+    if not (settings.exists() and read_json(settings) == expected):
         if raw.exists():
             say(f"{out.name}: begun anew, as the map that was cut off had other settings")
             raw.unlink()
-        write_json(settings, decisive)
+        write_json(settings, expected)
     height, width = scene.shape
     starts = scene_starts(height, job.size, job.stride)
     with naming(raw), open(raw, "ab") as file:

@@ -13,6 +13,7 @@ from glavitu.backend import keras
 from glavitu.files import write_json
 from glavitu.geotiffs import to_dataarray, write_raster
 from glavitu.hdf5_writing import write_tile
+from glavitu.outputs import record_path
 from glavitu.profiles import Profile
 from glavitu.provenance import fingerprint
 
@@ -133,8 +134,13 @@ def weights(tmp_path_factory):
     for variable in model.trainable_variables:  # as good as trained: answers differ from 0.5
         variable.assign(variable + rng.normal(0, 0.05, variable.shape))
     save_weights(model, path)
-    write_json(path.with_name("net.json"), {"weights": fingerprint(path), "scaling": SCENE_SCALING})
+    write_record(path, scaling=SCENE_SCALING)
     return path
+
+
+def write_record(path, **content):
+    """Write the record of a training beside its weights."""
+    write_json(record_path(path), {"weights": fingerprint(path)} | content)
 
 
 @pytest.fixture

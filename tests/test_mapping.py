@@ -14,7 +14,7 @@ import shapely
 from click.testing import CliRunner
 from conftest import SCENE_INPUTS as INPUTS
 from conftest import SCENE_SCALING as SCALING
-from conftest import TINY_SIZES, make_scene
+from conftest import TINY_SIZES, make_scene, write_record
 
 from glavitu import InputError, build_model, load_model, mapping, save_weights, streaming, strips
 from glavitu.__main__ import cli
@@ -192,7 +192,7 @@ def test_dropout_of_a_network_without_any_is_refused(scene, tmp_path):
     sizes = TINY_SIZES["glavitu"] | {"dropout": 0}
     model = build_model("glavitu", inputs=INPUTS, patch_size=16, **sizes)
     save_weights(model, tmp_path / "dry.weights.h5")
-    write_json(tmp_path / "dry.json", {"scaling": SCALING})
+    write_record(tmp_path / "dry.weights.h5", scaling=SCALING)
     arguments = (tmp_path / "dry.weights.h5", scene[0], tmp_path / "out")
     mapping.map_scene(*arguments)
     with pytest.raises(InputError, match=r"dry.weights.h5 holds a network without dropout"):
@@ -358,9 +358,13 @@ def test_weights_without_a_record_are_refused(weights, scene, tmp_path):
     lone = shutil.copy(weights, tmp_path / "lone.weights.h5")
     with pytest.raises(InputError, match=r"lacks lone\.json; map needs"):
         mapping.map_scene(lone, scene[0], tmp_path / "out")
-    write_json(tmp_path / "lone.json", {"scaling": {"optical": SCALING["optical"]}})
-    with pytest.raises(InputError, match="does not say how 'dem' was scaled"):
-        mapping.map_scene(lone, scene[0], tmp_path / "out")
+    for record, message in [
+        ({"scaling": {"optical": SCALING["optical"]}}, "does not say how 'dem' was scaled"),
+        ({"weights": "of others", "scaling": SCALING}, r"lone\.json was not written with lone\."),
+    ]:
+        write_record(lone, **record)
+        with pytest.raises(InputError, match=message):
+            mapping.map_scene(lone, scene[0], tmp_path / "out")
     with pytest.raises(InputError, match="no weights at"):
         mapping.map_scene(tmp_path / "none.weights.h5", scene[0], tmp_path / "out")
     assert not (tmp_path / "out").exists()
@@ -375,6 +379,7 @@ def test_weights_that_are_no_numbers_are_refused_before_anything_is_written(
     with h5py.File(broken, "r+") as file:
         for array in check_all(file).values():
             array[()] = np.full(array.shape, np.nan)
+    write_record(broken, scaling=SCALING)
     with pytest.raises(InputError, match="not finite; train again"):
         mapping.map_scene(broken, paths, tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -100,10 +100,17 @@ def test_another_reference_is_compared_anew(weights, scene, inventory, tmp_path)
     assert found["comparison"]["reference_km2"] > 1350 * 1050e-6 * 1.2
 
 
-def test_a_comparison_of_a_map_that_is_replaced_does_not_stay(weights, scene, inventory, tmp_path):
-    map_scene(weights, scene[0], tmp_path / "out", reference=inventory)
-    found = map_scene(weights, scene[0], tmp_path / "out", stride=4, overwrite=True)
-    assert "comparison" not in found and not (tmp_path / "out" / "comparison.csv").exists()
+def test_a_comparison_of_a_map_that_is_replaced_does_not_stay(
+    weights, scene, inventory, tmp_path, capsys
+):
+    out = tmp_path / "out"
+    first = map_scene(weights, scene[0], out, reference=inventory)
+    same = map_scene(weights, scene[0], out, reference=inventory, date="2020", overwrite=True)
+    assert "comparison goes" not in capsys.readouterr().out
+    assert same["prediction_seconds"] == first["prediction_seconds"]  # of probabilities used again
+    found = map_scene(weights, scene[0], out, stride=4, overwrite=True)
+    assert "comparison" not in found and not (out / "comparison.csv").exists()
+    assert "out: the comparison goes with the old map" in capsys.readouterr().out
 
 
 def test_a_reference_without_glaciers_where_there_are_data_leaves_a_finished_map(weights, tmp_path):
@@ -168,9 +175,12 @@ def test_a_map_that_has_lost_a_file_is_made_again(weights, scene, tmp_path):
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"stride": 4}, "out has a map with stride 8, not 4; name another folder"),
+        ({"stride": 4}, r"out has a map with stride 8, not 4; name .* --overwrite$"),
         ({"symmetries": True}, "a map with symmetries False, not True; name"),
-        ({"picture": {"optical": [1, 2, 3]}}, "a map with picture none, not {'optical'"),
+        (
+            {"picture": {"optical": [1, 2, 3]}},
+            "not optical=1,2,3; .*predicts nothing",
+        ),
         ({"factors": {"dem": 2}}, "a map with dem of factors none, not 2; name"),
         ({"nodata": {"dem": 0}}, "a map with dem of nodata none, not 0; name"),
         ({"grid": "dem"}, "a map with grid none, not 'dem'; name"),

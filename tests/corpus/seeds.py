@@ -16,6 +16,8 @@ import yaml
 
 from glavitu.files import write_json
 from glavitu.hdf5_writing import write_tile
+from glavitu.outputs import record_path
+from glavitu.provenance import fingerprint
 
 SIZES = {"fusion_filters": 4, "filters": 4, "steps": 2}
 PROFILE = {"data": "unused", "architectures": ["resunet"], "sizes": {"resunet": SIZES}}
@@ -92,6 +94,11 @@ def tile_files(folder):
     (folder / "tiny.yaml").write_text(yaml.safe_dump(PROFILE))
 
 
+def write_record(weights, **content):
+    """Write a record of the weights as they are, beside them."""
+    write_json(record_path(weights), {"weights": fingerprint(weights)} | content)
+
+
 @copy_of
 def training(folder):
     """A training called mine: its weights and record, and `tile_files`."""
@@ -102,7 +109,7 @@ def training(folder):
     model = build_model("resunet", inputs=BANDS, patch_size=16, **SIZES)
     save_weights(model, folder / "weights" / "mine.weights.h5")
     scaling = {s: {"low": [0.0] * n, "high": [1000.0] * n} for s, n in BANDS.items()}
-    write_json(folder / "weights" / "mine.json", {"scaling": scaling})
+    write_record(folder / "weights" / "mine.weights.h5", scaling=scaling)
 
 
 @copy_of

@@ -6,7 +6,7 @@ import h5py
 import numpy as np
 
 from .harness import Case
-from .seeds import training
+from .seeds import training, write_record
 
 DOOR = "weight files and records"
 WEIGHTS = "mine.weights.h5"
@@ -116,8 +116,15 @@ def record(text):
 
 
 def scaling(**changes):
+    """Return what writes another scaling into the record of the weights, and maps a scene."""
     content = {"optical": {"low": [0, 0], "high": [9, 9]}, "dem": {"low": [0], "high": [9]}}
-    return record(json.dumps({"scaling": content | changes}).encode())
+
+    def make(folder):
+        arguments = record(b"")(folder)
+        write_record(folder / "weights" / WEIGHTS, scaling=content | changes)
+        return arguments
+
+    return make
 
 
 def calibration(content):
@@ -223,6 +230,11 @@ CASES = [
     Case("a record of bytes", record(bytes(range(256))), (*RECORD, "UTF-8")),
     Case("a record that is a list", record(b"[1]"), RECORD),
     Case("a record nested 100000 deep", record(b"[" * 100_000), (*RECORD, "JSON")),
+    Case(
+        "a record of other weights",
+        record(b'{"weights": "0123456789abcdef", "scaling": {}}'),
+        (*RECORD, WEIGHTS, "as it is now"),
+    ),
     Case("a record without scaling", record(b"{}"), (*RECORD, "scaling")),
     Case(
         "scaling of another number of bands",
