@@ -5,8 +5,9 @@
 Under JAX, in bfloat16, each network at published size in a process of its own. It is trained with
 `fit` in batches of eight patches of 384 pixels: on patches drawn from a tile file, as `train` does,
 and on one batch that stays on the GPU, which is what the GPU can do where nobody has to feed it.
-Then a tile of 3456 pixels is predicted as published. A step counts as three times the operations
-of a prediction. How long the GPU is busy is what `nvidia-smi` says. Takes some ten minutes. Writes
+Then the windows of one batch are predicted again and again, and tiles of 3456 pixels as published,
+from arrays in memory to datasets. A step counts as three times the operations of a prediction. How
+long the GPU is busy is what `nvidia-smi` says. Takes some ten minutes. Writes
 `runs/benchmarks/gpu.json` and `gpu.md`.
 """
 
@@ -27,6 +28,7 @@ from benchmarks.training import operations, seconds
 STEPS = 100  # in an epoch
 SIDE = 8192  # of the matrices
 TILE = 9 * SIZE
+TILES = 4  # predicted one after the other
 SOURCES = {name: bands for name, bands in BANDS.items() if name != "groundtruth"}
 
 
@@ -86,6 +88,27 @@ def trained(model, batches, epochs, steps):
     return {"seconds": clock.taken[1:], "busy": shares}
 
 
+def predicted(model, batch, rounds, steps):
+    """Return the seconds in which a batch that stays on the GPU is predicted so many times."""
+    import jax
+
+    from glavitu.folding import folded
+
+    network = folded(model)
+    variables = [
+        [variable.value for variable in found]
+        for found in (network.trainable_variables, network.non_trainable_variables)
+    ]
+    predict = jax.jit(lambda *state: network.stateless_call(*state, training=False)[0])
+    batch = jax.device_put(batch)
+
+    def windows():
+        jax.block_until_ready([predict(*variables, batch) for _ in range(steps)])
+
+    with busy() as shares:
+        return {"seconds": seconds(windows, rounds, first=1), "busy": shares}
+
+
 def measure(architecture, epochs, steps, tile, folder):
     """Return what one network does in this process."""
     import jax
@@ -117,16 +140,20 @@ def measure(architecture, epochs, steps, tile, folder):
     )
     found = {"network": architecture, "device": jax.devices()[0].device_kind}
     found |= {"GFLOP": operations(model), "matrix TFLOP/s": [matrix_rate()]}
-    found["one batch"] = trained(model, OneBatch(drawn[0]), epochs, steps)
+    batch = drawn[0]
+    found["one batch"] = trained(model, OneBatch(batch), epochs, steps)
     found["drawn"] = trained(model, drawn, epochs, steps)
+    found["windows"] = predicted(model, batch[0], epochs, steps)
     rng = np.random.default_rng(0)
     scene = xr.Dataset(
         {s: (("y", "x", s), rng.random((tile, tile, n), np.float32)) for s, n in SOURCES.items()}
     )
-    found["windows"] = len(window_starts(tile, SIZE, SIZE // 2)) ** 2
+    found["patches"] = dict.fromkeys(("one batch", "drawn", "windows"), steps * BATCH)
+    found["patches"]["tiles"] = TILES * len(window_starts(tile, SIZE, SIZE // 2)) ** 2
+    predict_tile(model, scene)
     with busy() as shares:
-        taken = seconds(lambda: predict_tile(model, scene), epochs, first=1)
-    found["predicted"] = {"seconds": taken, "busy": shares}
+        taken = seconds(lambda: [predict_tile(model, scene) for _ in range(TILES)], epochs, first=0)
+    found["tiles"] = {"seconds": taken, "busy": shares}
     found["matrix TFLOP/s"].append(matrix_rate())
     return found
 
@@ -144,19 +171,20 @@ def main(epochs):
                 in_process(measure, network, epochs, STEPS, TILE, folder, KERAS_BACKEND="jax")
             )
             gpu = f"{rows[0]['device']}; {machine()}"
-            write_table("gpu", summary(rows, STEPS), rows, machine=gpu)
+            write_table("gpu", summary(rows), rows, machine=gpu)
 
 
-def summary(rows, steps):
+def summary(rows):
     """Return the table: a row per network and work."""
     table = []
     limit = max(rate for row in rows for rate in row["matrix TFLOP/s"])
-    works = {"one batch": "training, nothing to load", "drawn": "training", "predicted": "tile"}
+    works = {"one batch": "training, nothing to load", "drawn": "training"}
+    works |= {"windows": "prediction, nothing to load", "tiles": "prediction of tiles"}
     for row in rows:
         for key, work in works.items():
-            patches = row["windows"] if key == "predicted" else steps * BATCH
-            rates = patches / np.array(row[key]["seconds"])
-            flop = row["GFLOP"] * (1 if key == "predicted" else 3) * np.median(rates) / 1e3
+            rates = row["patches"][key] / np.array(row[key]["seconds"])
+            times = 1 if key in ("windows", "tiles") else 3
+            flop = row["GFLOP"] * times * np.median(rates) / 1e3
             shares = row[key]["busy"]
             table.append(
                 {

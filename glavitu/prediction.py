@@ -9,6 +9,7 @@ import numpy as np
 
 from glavitu.backend import resolve
 from glavitu.bands import check_count
+from glavitu.devices import on_gpu_of_jax
 from glavitu.errors import InputError
 from glavitu.files import locked, write_json
 from glavitu.folding import folded
@@ -23,7 +24,7 @@ from glavitu.provenance import fingerprint, provenance
 from glavitu.tiles import check_same_scaling, find_split, open_tiles
 from glavitu.units import check_scaling
 from glavitu.weights import load_model, load_weights
-from glavitu.windows import blend, check_stride, window_starts
+from glavitu.windows import ahead, blend, check_stride, window_starts
 
 
 def predict_tile(model, tile, *, stride=None, batch_size=8):
@@ -77,6 +78,10 @@ def predict_tile(model, tile, *, stride=None, batch_size=8):
             f"the tile is {shape[0]}x{shape[1]} pixels, smaller than a window of {size}"
         )
     network = folded(model)
+    if on_gpu_of_jax():
+        from glavitu.device_blending import blended
+
+        return as_prediction(tile, blended(network, arrays, size, stride, batch_size))
     probabilities = blend(
         lambda windows: _read_windows(arrays, windows, size),
         lambda batch: network.predict_on_batch(batch)["output"],
@@ -155,7 +160,10 @@ def predict(
 
 
 def _predict_all(model, tiles, folder, recipe):
-    """Write a file for each tile, then the record that says that all are there."""
+    """Write a file for each tile, then the record that says that all are there.
+
+    While one is predicted, a thread reads the next one and another writes the last one.
+    """
     size, _ = inputs_of(model)
     windows = sum(
         len(window_starts(height, size, recipe["stride"]))
@@ -163,9 +171,11 @@ def _predict_all(model, tiles, folder, recipe):
         for height, width in (tiles.shape(tile) for tile in tiles)
     )
     started = time.perf_counter()
-    for tile in progress(tiles, description=folder.name):
-        prediction = predict_tile(model, tiles[tile], stride=recipe["stride"])
-        write_netcdf(prediction, folder / f"{tile}.nc")
+    read = ahead(lambda tile: tiles[tile].load(), tiles)
+    predicted = (predict_tile(model, tile, stride=recipe["stride"]) for tile in read)
+    written = ahead(lambda one: write_netcdf(one, folder / f"{one.attrs['tile']}.nc"), predicted)
+    for _ in progress(written, description=folder.name, total=len(tiles)):
+        pass
     write_json(
         folder / "predictions.json",
         {

@@ -15,7 +15,7 @@ def as_prediction(tile, probabilities):
     result = xr.Dataset(
         {
             "probability": (("y", "x"), probabilities[..., 1]),
-            "glacier": (("y", "x"), probabilities.argmax(-1).astype(np.uint8)),
+            "glacier": (("y", "x"), _most_probable(probabilities)),
         },
         coords={name: tile[name] for name in ("y", "x", "spatial_ref") if name in tile.coords},
         attrs={key: tile.attrs[key] for key in ("tile", "region") if key in tile.attrs},
@@ -31,6 +31,16 @@ def as_prediction(tile, probabilities):
     height, width = probabilities.shape[:2]
     result = result.isel(y=slice(rows, height - rows), x=slice(columns, width - columns))
     return _describe(result)
+
+
+def _most_probable(probabilities):
+    """Return the argmax over classes, uint8; NumPy's own is slow over an axis this short."""
+    best, *others = np.moveaxis(probabilities, -1, 0)
+    found = np.zeros(best.shape, np.uint8)
+    for number, other in enumerate(others, 1):
+        found = np.where(other > best, np.uint8(number), found)
+        best = np.maximum(best, other)
+    return found
 
 
 def _describe(prediction):

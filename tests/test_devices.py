@@ -49,6 +49,34 @@ def test_two_devices_give_the_log_of_one(backend, tiny_data, tmp_path):
     assert one[1, 0] < one[0, 0]  # it learned at all
 
 
+BLEND = """
+import numpy as np, xarray as xr
+from glavitu import InputError, build_model, predict_tile, prediction
+inputs = {"optical": 3, "dem": 1}
+model = build_model("resunet", inputs=inputs, patch_size=16, filters=4, steps=2)
+draw = np.random.default_rng(0).random
+tile = xr.Dataset({s: (("y", "x", s), draw((40, 61, n), np.float32)) for s, n in inputs.items()})
+for batch_size, stride in ((8, 8), (3, 5), (2, 16)):
+    found = []
+    for on_gpu in (False, True):
+        prediction.on_gpu_of_jax = lambda: on_gpu
+        found.append(predict_tile(model, tile, batch_size=batch_size, stride=stride))
+    np.testing.assert_allclose(*(f["probability"] for f in found), atol=1e-5)
+    assert found[1]["probability"].std() > 1e-4
+"""
+
+
+@pytest.mark.skipif("jax" not in installed_backends(), reason="needs JAX")
+def test_a_tile_blended_on_the_device_is_that_blended_by_the_processor():
+    done = subprocess.run(
+        [sys.executable, "-c", BLEND],
+        env=os.environ | {"KERAS_BACKEND": "jax"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
 def test_more_devices_than_there_are_are_refused():
     with pytest.raises(InputError, match="64, but this machine has only|need the backend"):
         on_devices(64).__enter__()
