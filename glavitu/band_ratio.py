@@ -114,8 +114,8 @@ def _map(train, test, folder, recipe):
         optical = reflectance(test.read(name, "optical"), test.scaling)
         index = normalised_difference(optical, test.band_names["optical"], rule["band"])
         mapped = index > rule["threshold"]
-        probabilities = np.stack([~mapped, mapped], -1).astype(np.float32)
-        write_netcdf(as_prediction(tile, probabilities), folder / f"{name}.nc")
+        prediction = as_prediction(tile, mapped.astype(np.float32), mapped.astype(np.uint8))
+        write_netcdf(prediction, folder / f"{name}.nc")
     seconds = round(time.perf_counter() - started, 3)
     record = {"recipe": recipe, "rule": rule, "seconds": seconds, "provenance": provenance()}
     write_json(folder / "predictions.json", record)

@@ -30,8 +30,9 @@ def blended(network, arrays, size, stride, batch_size):
 
     Returns
     -------
-    numpy.ndarray
-        Probabilities (y, x, classes), float32, which differ from those of `blend` by rounding.
+    list of numpy.ndarray
+        The probability of glacier (y, x), float32, which differs from that of `blend` by rounding;
+        and the most probable class (y, x), uint8.
     """
     height, width = next(iter(arrays.values())).shape[:2]
     batches = in_batches(window_starts(width, size, stride), batch_size)
@@ -55,7 +56,12 @@ def blended(network, arrays, size, stride, batch_size):
     for row, strip in zip(rows, strips, strict=True):
         for columns, counts in batches:
             total = _STEPS[network](variables, strip, row, columns, counts, weights, total)
-    return np.asarray(total[..., :-1] / total[..., -1:])
+    return [np.asarray(found) for found in _finish(total)]
+
+
+@jax.jit
+def _finish(total):
+    return total[..., 1] / total[..., -1], total[..., :-1].argmax(-1).astype("uint8")
 
 
 def _step_of(network):

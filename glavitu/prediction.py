@@ -1,6 +1,7 @@
 """Predict tiles of any size from overlapping windows, blended as published."""
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -17,7 +18,13 @@ from glavitu.hdf5 import check_finite
 from glavitu.hdf5_writing import write_netcdf
 from glavitu.models import build_model, inputs_of
 from glavitu.outputs import Outputs, read_built, read_record, record_path
-from glavitu.prediction_datasets import as_prediction, changes, clear_predictions, is_predicted
+from glavitu.prediction_datasets import (
+    as_prediction,
+    changes,
+    clear_predictions,
+    is_predicted,
+    most_probable,
+)
 from glavitu.profiles import load_profile
 from glavitu.progress import progress, say
 from glavitu.provenance import fingerprint, provenance
@@ -70,8 +77,6 @@ def predict_tile(model, tile, *, stride=None, batch_size=8):
         found = tile[source].shape[2] if source in tile else 0
         check_count(f"tile {tile.attrs.get('tile', '')}", source, found, bands)
     arrays = {source: tile[source].values.astype(np.float32, copy=False) for source in sources}
-    for source, array in arrays.items():
-        check_finite(array, f"tile {tile.attrs.get('tile', '')}: {source!r}")
     shape = (tile.sizes["y"], tile.sizes["x"])
     if min(shape) < size:
         raise InputError(
@@ -81,7 +86,12 @@ def predict_tile(model, tile, *, stride=None, batch_size=8):
     if on_gpu_of_jax():
         from glavitu.device_blending import blended
 
-        return as_prediction(tile, blended(network, arrays, size, stride, batch_size))
+        with ThreadPoolExecutor(1) as thread:
+            checked = thread.submit(_check_all, tile, arrays)
+            found = blended(network, arrays, size, stride, batch_size)
+        checked.result()
+        return as_prediction(tile, *found)
+    _check_all(tile, arrays)
     probabilities = blend(
         lambda windows: _read_windows(arrays, windows, size),
         lambda batch: network.predict_on_batch(batch)["output"],
@@ -90,7 +100,12 @@ def predict_tile(model, tile, *, stride=None, batch_size=8):
         stride,
         batch_size,
     )
-    return as_prediction(tile, probabilities)
+    return as_prediction(tile, probabilities[..., 1], most_probable(probabilities))
+
+
+def _check_all(tile, arrays):
+    for source, array in arrays.items():
+        check_finite(array, f"tile {tile.attrs.get('tile', '')}: {source!r}")
 
 
 def predict(

@@ -10,13 +10,13 @@ from glavitu.hdf5 import check_label
 from glavitu.tiles import SURFACE, UNLABELLED
 
 
-def as_prediction(tile, probabilities):
-    """Return probabilities (y, x, class) of a tile as a dataset like `predict_tile`'s."""
+def as_prediction(tile, probability, mapped):
+    """Return a dataset like `predict_tile`'s of a tile.
+
+    `probability` (y, x) is that of glacier, `mapped` (y, x) the class, uint8.
+    """
     result = xr.Dataset(
-        {
-            "probability": (("y", "x"), probabilities[..., 1]),
-            "glacier": (("y", "x"), _most_probable(probabilities)),
-        },
+        {"probability": (("y", "x"), probability), "glacier": (("y", "x"), mapped)},
         coords={name: tile[name] for name in ("y", "x", "spatial_ref") if name in tile.coords},
         attrs={key: tile.attrs[key] for key in ("tile", "region") if key in tile.attrs},
     )
@@ -28,13 +28,13 @@ def as_prediction(tile, probabilities):
     if SURFACE in tile:
         result[SURFACE] = (("y", "x"), tile[SURFACE].values)
     rows, columns = (tile.attrs.get(f"padding_{side}", 0) for side in ("height", "width"))
-    height, width = probabilities.shape[:2]
+    height, width = probability.shape
     result = result.isel(y=slice(rows, height - rows), x=slice(columns, width - columns))
     return _describe(result)
 
 
-def _most_probable(probabilities):
-    """Return the argmax over classes, uint8; NumPy's own is slow over an axis this short."""
+def most_probable(probabilities):
+    """Return the argmax over the last axis, uint8; NumPy's own is slow over one of two classes."""
     best, *others = np.moveaxis(probabilities, -1, 0)
     found = np.zeros(best.shape, np.uint8)
     for number, other in enumerate(others, 1):

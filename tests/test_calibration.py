@@ -160,7 +160,7 @@ def known(monkeypatch):
         logits = rng.normal(2 * sign, 2) + np.log(0.4 / 0.6)
         probability = expit(3 * logits).astype(np.float32)
         probability[:2] = probability[-2:] = 0.5  # padding
-        return as_prediction(tile, np.stack([1 - probability, probability], -1))
+        return as_prediction(tile, probability, (probability > 0.5).astype(np.uint8))
 
     monkeypatch.setattr("glavitu.calibration.predict_tile", answer)
 

@@ -130,7 +130,7 @@ def write_prediction(folder, tile, classes, probability, surface=None):
     if surface is not None:
         tile["surface"] = (("y", "x"), np.array(surface, np.uint8))
     probability = np.array(probability, np.float32)
-    mapped = as_prediction(tile, np.stack([1 - probability, probability], -1))
+    mapped = as_prediction(tile, probability, (probability > 0.5).astype(np.uint8))
     write_netcdf(mapped, folder / f"{mapped.tile}.nc")
 
 

@@ -26,7 +26,7 @@ from glavitu.evaluation import read_prediction
 from glavitu.files import write_json
 from glavitu.outputs import Outputs
 from glavitu.prediction import find_trained, predict
-from glavitu.prediction_datasets import as_prediction, clear_predictions, is_predicted
+from glavitu.prediction_datasets import clear_predictions, is_predicted, most_probable
 from glavitu.provenance import fingerprint
 from glavitu.training import train
 from glavitu.windows import blend, window_starts, window_weights
@@ -135,8 +135,7 @@ def test_prediction_has_probability_class_and_label_without_padding():
 
 def test_the_most_probable_class_is_mapped_the_first_where_several_are():
     probabilities = np.random.default_rng(0).integers(0, 4, (30, 20, 3)) / np.float32(3)
-    tile = xr.Dataset(coords={"y": range(30), "x": range(20)})
-    found = as_prediction(tile, probabilities)["glacier"]
+    found = most_probable(probabilities)
     assert np.array_equal(found, probabilities.argmax(-1)) and found.dtype == np.uint8
 
 
