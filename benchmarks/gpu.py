@@ -7,8 +7,8 @@ Under JAX, in bfloat16, each network at published size in a process of its own. 
 and on one batch that stays on the GPU, which is what the GPU can do where nobody has to feed it.
 Then the windows of one batch are predicted again and again, and tiles of 3456 pixels as published,
 from arrays in memory to datasets. A step counts as three times the operations of a prediction. How
-long the GPU is busy is what `nvidia-smi` says. Takes some ten minutes. Writes
-`runs/benchmarks/gpu.json` and `gpu.md`.
+long the GPU is busy is what `nvidia-smi` says. Takes three minutes a network, most of them to
+compile, and writes after each `runs/benchmarks/gpu.json` and `gpu.md`.
 """
 
 import subprocess
