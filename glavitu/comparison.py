@@ -20,7 +20,9 @@ def bootstrap(scores, by="region", *, replicates=REPLICATES, seed=0):
 
     Tiles are drawn with replacement within their group, the same ones for every method, so that
     differences between methods are paired; a method's runs are averaged (Efron and Tibshirani,
-    1993, chapters 8 and 13). Tiles without any glacier among them say nothing, and are drawn again.
+    1993, chapters 8 and 13). Of n tiles, n - 1 are drawn: as many as there are would vary too
+    little where groups are small (Rao and Wu, 1988). Tiles without any glacier among them say
+    nothing, and are drawn again.
 
     Parameters
     ----------
@@ -53,10 +55,11 @@ def bootstrap(scores, by="region", *, replicates=REPLICATES, seed=0):
 
 
 def _draw(glacier, replicates, rng):
-    """Draw as many tiles as there are, with replacement; at least one with glacier, if one has."""
-    drawn = rng.integers(len(glacier), size=(replicates, len(glacier)))
+    """Draw n - 1 of n tiles, with replacement; at least one with glacier, if one has."""
+    count = max(1, len(glacier) - 1)
+    drawn = rng.integers(len(glacier), size=(replicates, count))
     while glacier.any() and (without := ~glacier[drawn].any(1)).any():
-        drawn[without] = rng.integers(len(glacier), size=(without.sum(), len(glacier)))
+        drawn[without] = rng.integers(len(glacier), size=(without.sum(), count))
     return drawn
 
 

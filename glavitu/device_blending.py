@@ -13,7 +13,7 @@ import numpy as np
 
 from glavitu.windows import ahead, filled, in_batches, window_starts, window_weights
 
-_STEPS = weakref.WeakKeyDictionary()
+_PREDICT = weakref.WeakKeyDictionary()
 
 
 def blended(network, arrays, size, stride, batch_size):
@@ -40,8 +40,9 @@ def blended(network, arrays, size, stride, batch_size):
         (np.array(whole), np.arange(len(whole)) < len(batch))
         for batch, whole in zip(batches, filled(batches), strict=True)
     ]
-    if network not in _STEPS:
-        _STEPS[network] = _step_of(weakref.ref(network))
+    if network not in _PREDICT:
+        _PREDICT[network] = _predict_by(weakref.ref(network))
+    predict = _PREDICT[network]
     variables = [
         [variable.value for variable in found]
         for found in (network.trainable_variables, network.non_trainable_variables)
@@ -55,38 +56,46 @@ def blended(network, arrays, size, stride, batch_size):
     )
     for row, strip in zip(rows, strips, strict=True):
         for columns, counts in batches:
-            total = _STEPS[network](variables, strip, row, columns, counts, weights, total)
+            answers = predict(variables, _cut(strip, columns, size))
+            total = _add(answers, row, columns, counts, weights, total)
     return [np.asarray(found) for found in _finish(total)]
+
+
+def _predict_by(network):
+    """Return a function that predicts a batch of windows.
+
+    The network is referred to weakly, as the function is kept as long as the network is. As it
+    takes long to compile, it is one of its own, whose shapes do not depend on those of a tile.
+    """
+
+    @jax.jit
+    def predict(variables, windows):
+        return network().stateless_call(*variables, windows, training=False)[0]["output"]
+
+    return predict
+
+
+@functools.partial(jax.jit, static_argnames="size")
+def _cut(strip, columns, size):
+    def window(array, column):
+        return jax.lax.dynamic_slice_in_dim(array, column, size, axis=1)
+
+    return {s: jax.vmap(window, (None, 0))(array, columns) for s, array in strip.items()}
+
+
+@functools.partial(jax.jit, donate_argnames="total")
+def _add(answers, row, columns, counts, weights, total):
+    answers = jnp.pad(answers, [(0, 0)] * 3 + [(0, 1)], constant_values=1)
+    answers = answers * weights * counts[:, None, None, None]
+
+    def add(i, total):
+        start = (row, columns[i], 0)
+        area = jax.lax.dynamic_slice(total, start, answers.shape[1:])
+        return jax.lax.dynamic_update_slice(total, area + answers[i], start)
+
+    return jax.lax.fori_loop(0, len(columns), add, total)
 
 
 @jax.jit
 def _finish(total):
     return total[..., 1] / total[..., -1], total[..., :-1].argmax(-1).astype("uint8")
-
-
-def _step_of(network):
-    """Return a function that predicts a batch of windows of a strip and adds them to a total.
-
-    The network is referred to weakly, as the function is kept as long as the network is.
-    """
-
-    @functools.partial(jax.jit, donate_argnames="total")
-    def step(variables, strip, row, columns, counts, weights, total):
-        size = len(weights)
-
-        def window(array, column):
-            return jax.lax.dynamic_slice_in_dim(array, column, size, axis=1)
-
-        windows = {s: jax.vmap(window, (None, 0))(array, columns) for s, array in strip.items()}
-        answers, _ = network().stateless_call(*variables, windows, training=False)
-        answers = jnp.pad(answers["output"], [(0, 0)] * 3 + [(0, 1)], constant_values=1)
-        answers = answers * weights * counts[:, None, None, None]
-
-        def add(i, total):
-            start = (row, columns[i], 0)
-            area = jax.lax.dynamic_slice(total, start, answers.shape[1:])
-            return jax.lax.dynamic_update_slice(total, area + answers[i], start)
-
-        return jax.lax.fori_loop(0, len(columns), add, total)
-
-    return step

@@ -23,7 +23,8 @@ def score(predictions):
     Parameters
     ----------
     predictions : xarray.Dataset or iterable of them
-        Results of `predict_tile` with ``groundtruth``; unlabelled pixels (255) do not count.
+        Results of `predict_tile` with ``groundtruth``, or its files as xarray opens them;
+        unlabelled pixels (255 or NaN) do not count.
 
     Returns
     -------
@@ -97,7 +98,7 @@ def count_probabilities(prediction):
         A row per bin of 1 / `BINS`: bin (from 0), pixels, glacier (pixels), total (sum of their
         probabilities).
     """
-    labelled = prediction["groundtruth"].values != UNLABELLED
+    labelled = prediction["groundtruth"].values < UNLABELLED
     probability = prediction["probability"].values[labelled].astype(np.float64)
     glacier = prediction["groundtruth"].values[labelled] == 1
     bins = np.clip((probability * BINS).astype(int), 0, BINS - 1)
@@ -211,7 +212,7 @@ def _count(prediction, where=True):
     if "groundtruth" not in prediction:
         raise InputError(f"the prediction of tile {tile} has no groundtruth to score against")
     truth, found = prediction["groundtruth"].values, prediction["glacier"].values == 1
-    labelled, glacier = where & (truth != UNLABELLED), truth == 1
+    labelled, glacier = where & (truth < UNLABELLED), truth == 1  # NaN is less than nothing
     return {
         "tile": tile,
         "region": prediction.attrs.get("region"),

@@ -51,10 +51,12 @@ def _describe(prediction):
         "groundtruth": "label",
         SURFACE: "what the ground is: see glavitu.sensors.SURFACES and SKY",
     }
-    if "spatial_ref" in prediction.coords:  # of a tile with a CRS, so that .rio is registered
-        crs = prediction.rio.crs
-        prediction = prediction.rio.write_crs(crs).rio.write_coordinate_system()
-        prediction = prediction.rio.write_transform()
+    if "spatial_ref" in prediction.coords:
+        import rioxarray  # noqa: F401  registers .rio
+
+        if prediction.rio.crs:
+            prediction = prediction.rio.write_crs().rio.write_coordinate_system()
+            prediction = prediction.rio.write_transform()
     for name, variable in prediction.items():
         variable.attrs["long_name"] = names[name]
         variable.encoding["zlib"] = True

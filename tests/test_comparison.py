@@ -16,14 +16,16 @@ def table(ious, regions, method="glavitu", name=None):
 
 
 def test_the_bootstrap_draws_tiles_within_their_region():
-    scores = table([0.2, 0.8, 0.5, 0.5], ["A", "A", "B", "B"])
+    ious = [0.2, 0.5, 0.8]
+    scores = table([*ious, 0.5, 0.5], [*"AAA", *"BB"])
     samples = comparison.bootstrap(scores, replicates=4000)
-    assert samples["observed"].values.tolist() == [[0.5, 0.5]]
+    assert samples["observed"].values.ravel().tolist() == pytest.approx([0.5, 0.5])
     drawn = samples["drawn"].sel(group="A").values.ravel()
-    # two tiles of IoU .2 and .8, drawn twice: .2, .5, .5 or .8
+    # two of three tiles: nine pairs, three of which have a mean of .5
     values, counts = np.unique(drawn.round(3), return_counts=True)
-    assert values.tolist() == [0.2, 0.5, 0.8]
-    assert counts / 4000 == pytest.approx([0.25, 0.5, 0.25], abs=0.03)
+    assert values.tolist() == [0.2, 0.35, 0.5, 0.65, 0.8]
+    assert counts / 4000 == pytest.approx(np.array([1, 2, 3, 2, 1]) / 9, abs=0.03)
+    assert drawn.var() == pytest.approx(np.var(ious, ddof=1) / 3, rel=0.1)  # of a mean of three
     assert (samples["drawn"].sel(group="B") == 0.5).all()
 
 
@@ -77,13 +79,13 @@ def test_there_is_no_interval_where_a_region_has_one_tile():
 
 
 def test_every_draw_is_of_all_regions_also_where_a_tile_has_no_glacier():
-    scores = table([0.2, 0, 0.8, 0.8], ["A", "A", "B", "B"])
-    scores.loc[1, ["tp", "fn"]] = 0
+    scores = table([0.2, 0, 0, 0.8, 0.8], [*"AAA", *"BB"])
+    scores.loc[1:2, ["tp", "fn"]] = 0
     samples = comparison.bootstrap(scores, replicates=200)
     assert (samples["drawn"].sel(group="A") == 0.2).all()
     row = comparison.mean_iou(scores).iloc[0]
     assert row[["mean IoU", "low", "high"]].tolist() == pytest.approx([0.5] * 3)
-    scores["fp"] = [0, 100, 0, 0]  # false alarms in the tile without glacier count where drawn
+    scores["fp"] = [0, 100, 100, 0, 0]  # false alarms in the tile without glacier count where drawn
     assert set(comparison.bootstrap(scores)["drawn"].sel(group="A").values.ravel()) == {0.1, 0.2}
 
 

@@ -52,6 +52,7 @@ def test_two_devices_give_the_log_of_one(backend, tiny_data, tmp_path):
 BLEND = """
 import numpy as np, xarray as xr
 from glavitu import InputError, build_model, predict_tile, prediction
+from glavitu.folding import folded
 inputs = {"optical": 3, "dem": 1}
 model = build_model("resunet", inputs=inputs, patch_size=16, filters=4, steps=2)
 draw = np.random.default_rng(0).random
@@ -63,6 +64,12 @@ for batch_size, stride in ((8, 8), (3, 5), (2, 16)):
         found.append(predict_tile(model, tile, batch_size=batch_size, stride=stride))
     np.testing.assert_allclose(*(f["probability"] for f in found), atol=1e-5)
     assert found[1]["probability"].std() > 1e-4
+network = folded(model)
+traced, call = [], network.stateless_call
+network.stateless_call = lambda *args, **options: traced.append(1) or call(*args, **options)
+for size in ({"y": 24}, {"y": 32}, {"y": 32, "x": 48}):  # five windows a row, and four
+    predict_tile(model, tile.isel({axis: slice(end) for axis, end in size.items()}), batch_size=1)
+assert len(traced) == 1, traced  # it takes long to compile
 """
 
 

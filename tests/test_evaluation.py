@@ -178,6 +178,9 @@ def test_a_prediction_is_read_as_codes_and_one_without_a_map_is_refused(tmp_path
     mapped = read_prediction(tmp_path / "A-0.nc")
     assert mapped["groundtruth"].dtype == np.uint8
     assert mapped["groundtruth"].values.tolist() == [[1, 0, 255]]
+    with xr.open_dataset(tmp_path / "A-0.nc") as masked:  # unlabelled is NaN there
+        assert score(masked).equals(score(mapped))
+        assert count_probabilities(masked).equals(count_probabilities(mapped))
     write_netcdf(mapped.drop_vars("glacier"), tmp_path / "A-1.nc")
     with pytest.raises(InputError, match="A-1.nc has no 'glacier'; run predict again"):
         read_prediction(tmp_path / "A-1.nc")

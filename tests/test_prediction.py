@@ -144,6 +144,8 @@ def test_a_tile_that_says_nothing_of_padding_and_label_is_predicted_whole():
     result = predict_tile(identity(), tile)
     assert dict(result.sizes) == {"y": 20, "x": 18}
     assert set(result.data_vars) == {"probability", "glacier"}
+    without_crs = predict_tile(identity(), tile.assign_coords(spatial_ref=0))
+    assert without_crs["probability"].identical(result["probability"].assign_coords(spatial_ref=0))
 
 
 def test_dimensions_in_another_order_are_those_of_the_tile_and_others_are_refused():
