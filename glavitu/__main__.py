@@ -253,7 +253,7 @@ def demo_data(directory, profile, regions, **options):
         raise InputError(f"profile {profile.name} has no demo_data; its data must be had")
     options["regions"] = regions.split(",") if regions else None
     options = {key: value for key, value in options.items() if value is not None}
-    make_demo_data(directory, **profile.demo_data | options)
+    make_demo_data(directory, **profile.demo_data | options, workers=None)
     click.echo(f"demo data in {directory}")
 
 

@@ -40,7 +40,7 @@ def make_demo_data(
     regions=None,
     seed=0,
     outline_error=0.0,
-    workers=None,
+    workers=1,
 ):
     """Make demo tiles of several regions; the same arguments always give the same data.
 
@@ -64,7 +64,7 @@ def make_demo_data(
     outline_error : float
         Of `glavitu.synthetic.make_tile`: metres by which outlines are off.
     workers : int, optional
-        Processes, which give the same data in any number; by default one per processor, if there
+        Processes, which give the same data in any number; None means one per processor, if there
         are tiles enough. A script that asks for more than one does so under
         ``if __name__ == "__main__":``.
 

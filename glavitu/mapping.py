@@ -18,6 +18,7 @@ from glavitu.grids import open_scene
 from glavitu.inventories import about, read_outlines
 from glavitu.mapping_outputs import compare, draw, write_maps
 from glavitu.mapping_settings import (
+    by_source,
     check_options,
     check_outputs,
     clear,
@@ -132,8 +133,10 @@ def map_scene(
         )
     weights, out = Path(weights).absolute(), Path(out).absolute()
     built, trained = read_trained(weights)
+    paths = {source: str(Path(p).absolute()) for source, p in by_source("paths", paths).items()}
     options = check_options(
         {
+            "grid": grid,
             "nodata": nodata,
             "factors": factors,
             "own_scaling": own_scaling,
@@ -141,6 +144,7 @@ def map_scene(
             "batch_size": batch_size,
             "symmetries": symmetries,
             "dropout_samples": dropout_samples,
+            "precision": precision,
             "min_area": min_area,
             "smooth": smooth,
             "date": date,
@@ -151,7 +155,7 @@ def map_scene(
     )
     settings = {
         "weights": str(weights),
-        "paths": {source: str(Path(path).absolute()) for source, path in paths.items()},
+        "paths": paths,
         "inputs": built["inputs"],
         "grid": grid,
         "size": built["patch_size"],
@@ -165,7 +169,7 @@ def map_scene(
         "outlines": {key: options[key] for key in ("min_area", "smooth", "date")},
     }
     scaling = units.in_units(trained, options["factors"])
-    files = [str(weights), *settings["paths"].values()]
+    files = [str(weights), *paths.values()]
     given, inventory = None, None
     if reference is not None:
         inventory = read_outlines(reference)
@@ -176,7 +180,7 @@ def map_scene(
     reading = {key: settings[key] for key in ("inputs", "grid", "nodata", "factors")}
     with (
         rasterio.Env(GDAL_CACHEMAX=CACHE),
-        open_scene(settings["paths"], **reading) as scene,
+        open_scene(paths, **reading) as scene,
     ):
         recipe["fingerprints"] = {path: fingerprint(path) for path in files}
         recipe = json.loads(json.dumps(recipe))

@@ -8,6 +8,7 @@ from pathlib import Path
 from glavitu.errors import InputError
 from glavitu.files import read_json
 from glavitu.outputs import read_built, read_record, record_path
+from glavitu.profiles import PRECISIONS
 from glavitu.progress import say
 from glavitu.units import are_numbers, as_whole, check_factors, check_scaling, is_whole
 from glavitu.windows import check_stride
@@ -51,12 +52,14 @@ def check_options(options, built, scaling):
     """
     size = built["patch_size"]
     checks = {
-        "nodata": lambda values: _by_source("nodata", values),
-        "factors": lambda values: check_factors(_by_source("factor", values), scaling),
+        "grid": lambda grid: grid if grid is None else _one_of(built["inputs"], "grid", grid),
+        "nodata": lambda values: _numbers("nodata", values),
+        "factors": lambda values: check_factors(_numbers("factor", values), scaling),
         "own_scaling": bool,
         "stride": lambda value: check_stride(value, size),
         "batch_size": lambda value: _at_least(1, "batch_size", as_whole("batch_size", value)),
         "symmetries": bool,
+        "precision": lambda precision: _one_of(PRECISIONS, "precision", precision),
         "dropout_samples": lambda value: _at_least(
             0, "dropout_samples", as_whole("dropout_samples", value)
         ),
@@ -71,7 +74,7 @@ def check_options(options, built, scaling):
 
 def _picture(picture, inputs):
     """Return which bands of which source to draw, None for the usual ones."""
-    if not picture:
+    if not by_source("picture", picture):
         return None
     for source, bands in picture.items():
         if source not in inputs:
@@ -88,26 +91,40 @@ def _picture(picture, inputs):
     return {source: [int(band) for band in bands] for source, bands in picture.items()}
 
 
+def by_source(name, values):
+    """Return a dict, of sources, for a dict or None; refuse anything else."""
+    if values is not None and not isinstance(values, dict):
+        raise InputError(f"{name} is {values!r}, expected a dict by source, such as {{'dem': ...}}")
+    return values or {}
+
+
+def _one_of(known, name, value):
+    if value not in [*known]:
+        raise InputError(f"{name} is {value!r}, expected {' or '.join(known)}")
+    return value
+
+
 def _at_least(least, name, number):
     if not isinstance(number, Real) or not least <= number < float("inf"):
         raise InputError(f"{name} is {number!r}, expected a number of at least {least}")
     return number
 
 
-def _by_source(name, values):
+def _numbers(name, values):
     """Return a dict of numbers of any kind as numbers that JSON knows; refuse others."""
-    for source, value in (values or {}).items():
+    values = by_source(name, values)
+    for source, value in values.items():
         if not isinstance(value, Real):
             raise InputError(f"{name} of {source!r} is {value!r}, expected a number")
     return {
         source: value if isinstance(value, int) else float(value)
-        for source, value in (values or {}).items()
+        for source, value in values.items()
     }
 
 
 def check_date(date):
     """Refuse anything that is not a date, such as 30 February; an empty text means unknown."""
-    date = str(date)
+    date = "" if date is None else str(date)
     if date:
         try:
             if not re.fullmatch(r"\d{4}(-\d\d){0,2}", date):

@@ -17,6 +17,7 @@ from glavitu.progress import progress
 from glavitu.rasters import Grid, place_in
 from glavitu.tile_tables import read_tile_table, sources_of
 from glavitu.tiles import SPLITS, SURFACE, UNKNOWN
+from glavitu.units import is_whole
 
 LARGEST_PATCH = 1 << 14  # pixels of a side
 SAMPLE = 2_000_000  # pixels per band from which the percentiles are estimated
@@ -57,8 +58,8 @@ def compile_tiles(csv, directory, *, patch_size=384, bands=None):
     InputError
         For a table or raster that cannot be used; nothing is written then.
     """
-    if not 1 <= patch_size <= LARGEST_PATCH:
-        raise InputError(f"patch_size is {patch_size}, expected 1 to {LARGEST_PATCH} pixels")
+    if not is_whole(patch_size) or not 1 <= patch_size <= LARGEST_PATCH:
+        raise InputError(f"patch_size is {patch_size!r}, expected 1 to {LARGEST_PATCH} pixels")
     table, scaling, names = survey(csv, bands)
     with locked(Path(directory) / "tiles"):
         (Path(directory) / UNFINISHED).unlink(missing_ok=True)

@@ -163,7 +163,7 @@ def ensure_data(profile, data, *, make=True):
     from glavitu.demo_data import make_demo_data
 
     say(f"making demo data in {data}")
-    return make_demo_data(data, **profile.demo_data)
+    return make_demo_data(data, **profile.demo_data, workers=None)
 
 
 def _steps(profile, data, out, scene):

@@ -138,6 +138,8 @@ def test_numbers_of_numpy_are_taken(weights, table, tmp_path):
         {"factors": {"dem": "2"}},
         {"batch_size": 0},
         {"smooth": -1},
+        {"grid": "swir"},
+        {"precision": "half"},
     ],
 )
 def test_settings_that_suit_no_scene_are_refused_once(weights, table, tmp_path, options):

@@ -286,17 +286,24 @@ def test_a_reference_elsewhere_is_refused_before_the_work(weights, scene, tmp_pa
 
 
 @pytest.mark.parametrize(
-    "numbers, message",
+    "options, message",
     [
         ({"batch_size": 0}, "batch_size is 0, expected a number of at least 1"),
         ({"dropout_samples": -1}, "dropout_samples is -1"),
         ({"min_area": float("nan")}, "min_area is nan"),
         ({"smooth": float("inf")}, "smooth is inf"),
+        ({"nodata": 0}, "nodata is 0, expected a dict by source"),
+        ({"factors": 0.5}, "factor is 0.5, expected a dict by source"),
+        ({"picture": [3, 2, 1]}, r"picture is \[3, 2, 1\], expected a dict by source"),
+        ({"paths": ["optical.tif"]}, r"paths is \['optical.tif'\], expected a dict by source"),
+        ({"grid": "swir"}, "grid is 'swir', expected optical or dem"),
+        ({"precision": "half"}, "precision is 'half', expected auto or float32 or bfloat16"),
     ],
 )
-def test_numbers_that_cannot_be_are_refused(weights, scene, tmp_path, numbers, message):
+def test_options_that_cannot_be_are_refused(weights, scene, tmp_path, options, message):
+    options = {"paths": scene[0]} | options
     with pytest.raises(InputError, match=message):
-        mapping.map_scene(weights, scene[0], tmp_path / "out", **numbers)
+        mapping.map_scene(weights, out=tmp_path / "out", **options)
 
 
 def test_numbers_of_numpy_are_taken_and_fractions_refused(weights, scene, tmp_path):

@@ -176,6 +176,12 @@ def test_sources_whose_names_cannot_be_are_refused(tile_table, tmp_path, name):
         compile_tiles(tile_table, tmp_path / "out")
 
 
+@pytest.mark.parametrize("size", [0, 128.5, "128", True])
+def test_patches_of_a_size_that_cannot_be_are_refused(tile_table, tmp_path, size):
+    with pytest.raises(InputError, match=f"patch_size is {size!r}, expected 1 to"):
+        compile_tiles(tile_table, tmp_path / "out", patch_size=size)
+
+
 @pytest.mark.parametrize("column", ["tile", "region", "split", "groundtruth"])
 def test_a_missing_column_is_named(tile_table, tmp_path, column):
     pd.read_csv(tile_table).drop(columns=column).to_csv(tile_table, index=False)
