@@ -56,11 +56,13 @@ def make_network(folder):
     """Write the weights of a tiny network and the record that `map` reads; let it answer once."""
     from glavitu import build_model, load_model, save_weights
     from glavitu.files import write_json
+    from glavitu.provenance import fingerprint
 
     weights = folder / "weights" / "net.weights.h5"
     save_weights(build_model("resunet", inputs=INPUTS, patch_size=PATCH, **SIZES), weights)
     scaling = {s: {"low": [0] * bands, "high": [1000] * bands} for s, bands in INPUTS.items()}
-    write_json(folder / "weights" / "net.json", {"scaling": scaling})
+    record = {"weights": fingerprint(weights), "scaling": scaling}
+    write_json(folder / "weights" / "net.json", record)
     batch = {s: np.zeros((8, PATCH, PATCH, n), np.float32) for s, n in INPUTS.items()}
     load_model(weights).predict_on_batch(batch)
     return weights

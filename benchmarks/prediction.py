@@ -64,7 +64,7 @@ def timings(rounds):
 
 
 def scores(weights, test):
-    """Return way of predicting -> mean over networks of the IoU's difference, and the worst."""
+    """Return a row per network, stride and precision: the mean IoU over regions."""
     from glavitu import load_model, open_tiles, predict_tile, score
     from glavitu.evaluation import summarise
     from glavitu.models import inputs_of

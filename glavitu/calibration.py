@@ -13,7 +13,12 @@ from scipy.optimize import minimize_scalar
 from scipy.special import expit, logit
 
 from glavitu.errors import InputError
-from glavitu.evaluation import calibration_error, count_probabilities, read_prediction
+from glavitu.evaluation import (
+    calibration_error,
+    count_probabilities,
+    read_prediction,
+    reliability_curves,
+)
 from glavitu.files import locked, read_json, scratch, write_json
 from glavitu.hdf5_writing import write_netcdf
 from glavitu.outputs import Outputs, calibration_path
@@ -217,21 +222,8 @@ def _count(files, temperature):
 
 
 def reliability(calibration):
-    """Return the reliability curves of a result of `calibrate`, for `charts.plot_reliability`.
-
-    Returns
-    -------
-    pandas.DataFrame
-        A row per method, ``before`` and ``after``, and bin of probability: bin, pixels, glacier
-        (pixels), total (sum of their probabilities), probability (its mean), share (of glacier),
-        error (the method's expected calibration error).
-    """
-    bins = pd.DataFrame(calibration["bins"])
-    return bins.assign(
-        probability=bins["total"] / bins["pixels"],
-        share=bins["glacier"] / bins["pixels"],
-        error=("ece_" + bins["method"]).map(calibration),
-    )
+    """Return the curves of `reliability_curves` ``before`` and ``after``, of a `calibrate`."""
+    return reliability_curves(pd.DataFrame(calibration["bins"]))
 
 
 def read_calibration(weights):

@@ -121,6 +121,20 @@ def calibration_error(bins):
     return (bins["total"] - bins["glacier"]).abs().sum() / bins["pixels"].sum()
 
 
+def reliability_curves(bins):
+    """Return counts by method and bin with what `glavitu.charts.plot_reliability` draws.
+
+    That is the mean probability and the share of glacier of a bin, and the expected calibration
+    error of the method.
+    """
+    errors = {method: calibration_error(table) for method, table in bins.groupby("method")}
+    return bins.assign(
+        probability=bins["total"] / bins["pixels"],
+        share=bins["glacier"] / bins["pixels"],
+        error=bins["method"].map(errors),
+    )
+
+
 def evaluate(name, *, out="."):
     """Score the predictions called `name` and write tables beside them.
 
@@ -211,6 +225,7 @@ def _count(prediction, where=True):
     tile = prediction.attrs.get("tile")
     if "groundtruth" not in prediction:
         raise InputError(f"the prediction of tile {tile} has no groundtruth to score against")
+    prediction = prediction.transpose("y", "x", ..., missing_dims="ignore")
     truth, found = prediction["groundtruth"].values, prediction["glacier"].values == 1
     labelled, glacier = where & (truth < UNLABELLED), truth == 1  # NaN is less than nothing
     return {

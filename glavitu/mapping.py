@@ -98,7 +98,7 @@ def map_scene(
         Least area of an outline, in km2.
     smooth : float
         How far the pixels' corners may be cut from outlines, in metres.
-    date : str
+    date : str or datetime.date
         When the scene was seen, for the outlines: YYYY, YYYY-MM or YYYY-MM-DD.
     picture : dict of str to list of int, optional
         Source -> its bands, from 1, that ``quicklook.png`` shows as red, green and blue; by default

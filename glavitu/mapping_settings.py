@@ -2,6 +2,7 @@
 
 import re
 from datetime import date as calendar
+from datetime import datetime
 from numbers import Real
 from pathlib import Path
 
@@ -124,7 +125,7 @@ def _numbers(name, values):
 
 def check_date(date):
     """Refuse anything that is not a date, such as 30 February; an empty text means unknown."""
-    date = "" if date is None else str(date)
+    date = "" if date is None else str(date.date() if isinstance(date, datetime) else date)
     if date:
         try:
             if not re.fullmatch(r"\d{4}(-\d\d){0,2}", date):

@@ -68,19 +68,21 @@ def predict_tile(model, tile, *, stride=None, batch_size=8):
     size, sources = inputs_of(model)
     stride = check_stride(stride, size)
     tile = tile.transpose("y", "x", ..., missing_dims="ignore")
+    where = _named(tile)
     for source, bands in sources.items():
-        if source in tile and (tile[source].ndim != 3 or tile[source].dims[:2] != ("y", "x")):
+        if source not in tile:
+            raise InputError(f"{where} has no {source!r}, which the network needs")
+        if tile[source].ndim != 3 or tile[source].dims[:2] != ("y", "x"):
             raise InputError(
-                f"tile {tile.attrs.get('tile', '')}: {source!r} has the dimensions "
+                f"{where}: {source!r} has the dimensions "
                 f"{', '.join(map(str, tile[source].dims))}; expected y, x and one of bands"
             )
-        found = tile[source].shape[2] if source in tile else 0
-        check_count(f"tile {tile.attrs.get('tile', '')}", source, found, bands)
+        check_count(where, source, tile[source].shape[2], bands)
     arrays = {source: tile[source].values.astype(np.float32, copy=False) for source in sources}
     shape = (tile.sizes["y"], tile.sizes["x"])
     if min(shape) < size:
         raise InputError(
-            f"the tile is {shape[0]}x{shape[1]} pixels, smaller than a window of {size}"
+            f"{where} is {shape[0]}x{shape[1]} pixels, smaller than a window of {size}"
         )
     network = folded(model)
     if on_gpu_of_jax():
@@ -105,7 +107,11 @@ def predict_tile(model, tile, *, stride=None, batch_size=8):
 
 def _check_all(tile, arrays):
     for source, array in arrays.items():
-        check_finite(array, f"tile {tile.attrs.get('tile', '')}: {source!r}")
+        check_finite(array, f"{_named(tile)}: {source!r}")
+
+
+def _named(tile):
+    return f"tile {tile.attrs['tile']}" if "tile" in tile.attrs else "the tile"
 
 
 def predict(

@@ -3,6 +3,7 @@
 import re
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import date
+from numbers import Integral
 from pathlib import Path
 from typing import NamedTuple
 
@@ -66,7 +67,7 @@ class Profile:
     ----------
     name : str
         Name of the profile.
-    data : str
+    data : str or Path
         Default folder of the tile files.
     demo_data : dict
         Arguments of `make_demo_data` where the data can be made; empty where they must be
@@ -129,6 +130,12 @@ class Profile:
     seed: int = 0
 
     def __post_init__(self):
+        for name in (*RANGES, "stride"):  # of NumPy's kinds, too
+            value = getattr(self, name)
+            if isinstance(value, Integral) and not isinstance(value, bool):
+                object.__setattr__(self, name, int(value))
+        if isinstance(self.data, Path):
+            object.__setattr__(self, "data", str(self.data))
         for name, (least, most) in RANGES.items():
             fits = range(least, most + 1).__contains__
             self._check(name, getattr(self, name), fits, int, f"{least} to {most}")
@@ -161,7 +168,8 @@ class Profile:
                         f"{', '.join(ARCHITECTURES + BASELINES)}"
                     )
         for name, sizes in self.sizes.items():
-            self._check(f"sizes of {name}", sizes, lambda v: True, dict, "a dict")
+            fits = "a dict, in which classes are 2"
+            self._check(f"sizes of {name}", sizes, lambda v: v.get("classes", 2) == 2, dict, fits)
         for name, choices in self.ablation.items():
             self._check(
                 f"ablation of {name}",

@@ -6,7 +6,7 @@ import pandas as pd
 
 from glavitu import band_ratio, comparison
 from glavitu.errors import InputError
-from glavitu.evaluation import BINS, COUNTS, calibration_error, evaluate, pool
+from glavitu.evaluation import COUNTS, evaluate, pool, reliability_curves
 from glavitu.files import read_json, replacing, write_json
 from glavitu.outputs import read_record
 from glavitu.provenance import fingerprint, provenance
@@ -125,17 +125,8 @@ class Results:
 
     def calibration(self):
         """Return a row per method and bin of probability, and its expected calibration error."""
-        columns = ["pixels", "glacier", "total"]
-        table = self.reliability.groupby(["method", "bin"], sort=False, as_index=False)[
-            columns
-        ].sum()
-        errors = {method: calibration_error(bins) for method, bins in table.groupby("method")}
-        return table.assign(
-            probability=table["total"] / table["pixels"],
-            share=table["glacier"] / table["pixels"],
-            weight=table["pixels"] / table.groupby("method")["pixels"].transform("sum") * BINS,
-            error=table["method"].map(errors),
-        )
+        counts = self.reliability.groupby(["method", "bin"], sort=False)
+        return reliability_curves(counts[["pixels", "glacier", "total"]].sum().reset_index())
 
     def tables(self):
         """Return every table that can be made, by name."""

@@ -9,7 +9,7 @@ from glavitu.errors import InputError
 from glavitu.hdf5 import reading
 
 
-def lazy_dataset(variables, manager, attributes):
+def lazy_dataset(variables, manager, attributes, band_names):
     """Return a dataset of one tile that reads values when they are asked for.
 
     Parameters
@@ -21,6 +21,8 @@ def lazy_dataset(variables, manager, attributes):
         Opens their file, also in a process that the dataset was sent to.
     attributes : dict
         Of the tile; `transform` gives coordinates of the pixels' centres, `crs` their CRS.
+    band_names : dict of str to list of str
+        Source -> what its bands are called, which become coordinates.
 
     Returns
     -------
@@ -33,6 +35,11 @@ def lazy_dataset(variables, manager, attributes):
                 _on_demand(_LazyArray(manager, array)),
             )
             for name, array in variables.items()
+        },
+        coords={
+            f"{source}_band": names
+            for source, names in band_names.items()
+            if source in variables and variables[source].shape[2] == len(names)
         },
         attrs=attributes,
     )
@@ -56,7 +63,7 @@ def check_no_dimension(where, source, sources):
     if other != source and other in sources:
         raise InputError(
             f"{where}: a source cannot be named {source!r} beside {other!r}, whose bands are "
-            "numbered by that name; name it otherwise"
+            "listed by that name; name it otherwise"
         )
 
 

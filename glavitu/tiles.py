@@ -96,10 +96,11 @@ def check_same_scaling(tiles, scaling, sources):
 class Tiles(Mapping):
     """The tiles of one HDF5 file: name -> lazy `xarray.Dataset`.
 
-    A dataset has one variable per source with dimensions ``(y, x, <source>_band)``, ``groundtruth``
-    with ``(y, x, class)``, ``surface`` with ``(y, x)`` where the tile has that layer (see
-    `glavitu.compile_tiles`), coordinates and CRS where the file has them, and the attributes
-    `tile`, `region`, `padding_height` and `padding_width`. `path` is that of the file.
+    A dataset has one variable per source with dimensions ``(y, x, <source>_band)``, of which the
+    last one bears the bands' names; ``groundtruth`` with ``(y, x, class)``; ``surface`` with
+    ``(y, x)`` where the tile has that layer (see `glavitu.compile_tiles`); coordinates and CRS
+    where the file has them; and the attributes `tile`, `region`, `padding_height` and
+    `padding_width`. `path` is that of the file.
     """
 
     def __init__(self, file):
@@ -141,7 +142,7 @@ class Tiles(Mapping):
             "padding_width": self.padding(name)[1],
         }
         with reading(f"{self.path}: tile {name}"):
-            return lazy_dataset(self._variables[name], self._manager, attributes)
+            return lazy_dataset(self._variables[name], self._manager, attributes, self.band_names)
 
     def __repr__(self):
         sources = ", ".join(f"{source} ({bands})" for source, bands in self.sources.items())
@@ -230,6 +231,11 @@ class Tiles(Mapping):
                 )
         if not are_numbers(attributes.get("transform", [0] * 6), 6):
             raise InputError(f"{where}: transform is {attributes['transform']!r}, not 6 numbers")
+        if any(attributes.get("transform", [0] * 6)[i] for i in (1, 3)):
+            raise InputError(
+                f"{where}: transform is {attributes['transform']!r}, which is rotated; expected "
+                "rows from west to east"
+            )
         return attributes
 
     def read(self, name, variable, window=(slice(None), slice(None))):

@@ -85,3 +85,10 @@ def test_a_tool_that_cannot_run_says_why(arguments, told, answer):
     status, out, errors = answer(f"tools/{arguments[0]}", *arguments[1:])
     assert (status, out) == (2, ""), errors
     assert told in errors.splitlines()[-1] and "Traceback" not in errors, errors
+
+
+@pytest.mark.parametrize(("what", "value"), [("scene", 300), ("tiles", 1)])
+def test_what_growth_is_measured_with_can_be_worked_on(what, value, tmp_path):
+    from benchmarks.growth import prepare
+
+    assert prepare(what, value, tmp_path)()

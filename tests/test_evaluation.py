@@ -32,6 +32,12 @@ def test_pixels_are_counted_without_the_unlabelled():
     assert scores.loc[0, ["IoU", "F1"]].tolist() == pytest.approx([1 / 3, 1 / 2])
 
 
+def test_dimensions_of_a_label_may_be_in_another_order():
+    tile = prediction([[1, 1, 0]], [[1, 0, 1]])
+    turned = tile.assign(groundtruth=tile["groundtruth"].transpose("x", "y"))
+    assert score(turned).equals(score(tile))
+
+
 def test_pooled_scores_agree_with_keras():
     rng = np.random.default_rng(0)
     truths, founds = rng.integers(0, 2, (2, 5, 9, 9))

@@ -234,6 +234,12 @@ def test_dates_that_are_one_are_kept(date):
     assert check_date(date) == date
 
 
+def test_dates_of_python_and_pandas_are_taken():
+    moment = pd.Timestamp("2020-08-31 10:30")
+    assert {check_date(date) for date in (moment, moment.date())} == {"2020-08-31"}
+    assert check_date(None) == ""
+
+
 @pytest.mark.parametrize("date", ["August", "20200801", "2020-13", "2021-02-29", "2020-8-1"])
 def test_dates_that_are_none_are_refused(weights, scene, tmp_path, date):
     with pytest.raises(InputError, match=f"date '{date}', expected YYYY, YYYY-MM or YYYY-MM-DD"):

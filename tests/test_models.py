@@ -70,13 +70,18 @@ def test_networks_are_the_same_however_keras_is_configured():
 
 
 def test_numbers_of_numpy_are_taken_and_truths_are_not(tmp_path):
-    sizes = {"filters": np.int32(4), "steps": np.int64(2), "dropout": np.float64(0.5)}
+    sizes = {"filters": np.int32(4), "steps": np.int64(2), "dropout": np.float32(0.5)}
     model = build_model("resunet", inputs={"a": np.int64(3)}, patch_size=np.int64(16), **sizes)
     save_weights(model, tmp_path / "a.weights.h5")
     assert load_model(tmp_path / "a.weights.h5").count_params() == model.count_params()
     for wrong in ({"inputs": {"a": True}}, {"filters": True}, {"patch_size": True}):
         with pytest.raises(InputError, match="True"):
             build_model("resunet", **({"inputs": {"a": 3}, "patch_size": 16} | wrong))
+
+
+def test_sources_are_named_by_texts():
+    with pytest.raises(InputError, match="a source cannot be named 1"):
+        build_model("resunet", inputs={1: 3}, patch_size=16)
 
 
 def test_a_source_called_like_a_layer_is_refused():

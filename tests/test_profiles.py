@@ -1,5 +1,8 @@
+import json
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from glavitu import InputError, load_profile
@@ -55,6 +58,7 @@ def test_the_extended_study_is_the_demo_with_more():
         ("ablation: {setr: [dem]}", "ablation of setr is .'dem'., expected a list of lists"),
         ("ablation: {setr: [[a, b], [a-b]]}", "two trainings would be called 'setr-a-b'"),
         ("sizes: {resunet: 3}", "sizes of resunet is 3, expected a dict"),
+        ("sizes: {resunet: {classes: 3}}", "expected a dict, in which classes are 2"),
         ("sizes: {foo: {a: 1}}", "unknown architecture 'foo' in sizes"),
     ],
 )
@@ -64,6 +68,14 @@ def test_profiles_that_cannot_be_are_refused_in_one_line(tmp_path, text, message
     with pytest.raises(InputError, match=message) as error:
         load_profile(path)
     assert "\n" not in str(error.value)
+
+
+def test_numbers_of_numpy_and_paths_are_taken():
+    profile = Profile("mine", Path("data"), epochs=np.int64(2), stride=np.int32(8))
+    assert profile.with_changes(seed=np.uint8(3)) == Profile(
+        "mine", "data", epochs=2, stride=8, seed=3
+    )
+    assert json.dumps(profile.as_dict())
 
 
 def test_a_learning_rate_without_a_point_is_a_number(tmp_path):

@@ -83,7 +83,7 @@ def test_coordinates_and_crs_come_from_the_attributes(tmp_path, rng):
     del attributes["crs"]
     path = write(tmp_path / "b.hdf5", {"A-1": (make_tile_arrays(rng, 4, 6), attributes)})
     tile = open_tiles(path)["A-1"]
-    assert set(tile.coords) == {"y", "x"} and tile["y"].values[-1] == 4_999_895
+    assert "spatial_ref" not in tile.coords and tile["y"].values[-1] == 4_999_895
 
 
 @pytest.mark.parametrize(
@@ -204,6 +204,7 @@ def test_a_tile_says_how_much_of_it_is_padding(tmp_path, rng):
         ({"padding_width": 4}, "padding_width is 4, expected a whole number less than half of 8"),
         ({"padding_width": 1.5}, "padding_width is 1.5"),
         ({"transform": [30.0, 0, 5e5, 0, -30]}, r"transform is .*, not 6 numbers"),
+        ({"transform": [30.0, 1, 5e5, -1, -30, 5e6]}, "transform is .*, which is rotated"),
     ],
 )
 def test_a_tile_that_lies_nowhere_is_refused(tmp_path, rng, attributes, message):
@@ -311,6 +312,13 @@ def test_a_file_that_may_not_be_read_is_told_as_such(tiny_data):
         with pytest.raises(PermissionError) as told:
             read(path)
         assert str(told.value.filename) == str(path)
+
+
+def test_bands_are_chosen_by_their_names(tmp_path, rng):
+    arrays = make_tile_arrays(rng, 8, 8)
+    tile = open_tiles(write(tmp_path / "a.hdf5", {"A-1": (arrays, {})}))["A-1"]
+    assert np.array_equal(tile["dem"].sel(dem_band="slope"), arrays["dem"][..., 1])
+    assert tile["optical_band"].values.tolist() == ["band 1", "band 2", "band 3"]
 
 
 @pytest.mark.parametrize("bands", ["[]", '{"dem": "xy"}', '{"dem": ["a", "a"]}', '{"dem": [1, 2]}'])

@@ -3,6 +3,7 @@
 import inspect
 import re
 from collections.abc import Mapping
+from numbers import Real
 from weakref import WeakKeyDictionary
 
 from glavitu.backend import in_precision, keras, resolve
@@ -113,7 +114,7 @@ def _check(architecture, inputs, patch_size, overrides):
     if not inputs or not isinstance(inputs, Mapping):
         raise InputError(f"inputs are {inputs!r}, expected source -> bands of one source or more")
     for source, bands in inputs.items():
-        if not re.fullmatch(r"[\w.-]+", str(source)):
+        if not isinstance(source, str) or not re.fullmatch(r"[\w.-]+", source):
             raise InputError(f"a source cannot be named {source!r}; use letters, digits and _ . -")
         if not is_whole(bands) or not 1 <= bands <= LARGEST:
             raise InputError(f"{source!r}: {bands!r}, expected 1 band or more, up to {LARGEST}")
@@ -149,7 +150,7 @@ def _plain(value):
 def _check_size(architecture, name, size, published):
     """Refuse numbers that no network has: what they lead to is a crash, or all memory."""
     if name == "dropout":
-        if isinstance(size, bool) or not isinstance(size, int | float) or not 0 <= size < 1:
+        if isinstance(size, bool) or not isinstance(size, Real) or not 0 <= size < 1:
             raise InputError(f"{architecture}: dropout is {size!r}, expected 0 or more, below 1")
         return
     most = {"steps": 8, "blocks": 256}.get(name, LARGEST)
