@@ -19,6 +19,7 @@ from glavitu.files import replacing, reserve
 from glavitu.hdf5 import check_all, check_finite, reading
 from glavitu.models import build_model, inputs_of, sizes_of
 from glavitu.outputs import open_weights, read_built
+from glavitu.profiles import BASELINES
 
 ROOM = 1 << 20  # bytes, for what a weight file holds beside the weights
 # The layers of a published file that hold weights, in the file's order, as the prefixes of our
@@ -154,6 +155,8 @@ def _check_sizes(file, built):
     stored = set()
     file.visititems(lambda _, item: stored.update(getattr(item, "shape", ())))
     bands = {f"bands of {source}": number for source, number in built["inputs"].items()}
+    if built["architecture"] in BASELINES:  # which take the bands of all sources together
+        bands = {"bands": sum(bands.values())}
     for name, size in (built["sizes"] | bands).items():
         counted = name in ("blocks", "steps", "heads", "vit_patch", "dilations", "dropout")
         for number in size if isinstance(size, list) else [size]:

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from glavitu import InputError, load_profile
+from glavitu import InputError, load_model, load_profile, save_weights
 from glavitu.models import build_model
 from glavitu.profiles import ARCHITECTURES, Profile
 
@@ -25,6 +25,19 @@ def test_every_profile_builds_every_network(name):
         sizes = profile.sizes.get(architecture, {})
         build_model(architecture, patch_size=profile.patch_size, **sizes)
     assert set(ARCHITECTURES) <= set(profile.architectures)
+
+
+@pytest.mark.parametrize("name", ["demo", "extended", "smoke"])
+def test_every_network_of_a_profile_is_saved_and_loaded(name, tmp_path):
+    profile, published = load_profile(name), {"optical": 6, "dem": 2, "sar": 2}
+    for run in profile.runs()[: len(profile.runs()) // profile.repeats]:
+        inputs = {source: published[source] for source in run.sources or published}
+        sizes, patch_size = profile.sizes.get(run.architecture, {}), profile.patch_size
+        model = build_model(run.architecture, inputs=inputs, patch_size=patch_size, **sizes)
+        save_weights(model, tmp_path / "a.weights.h5")
+        loaded = load_model(tmp_path / "a.weights.h5")
+        for found, expected in zip(loaded.weights, model.weights, strict=True):
+            assert np.array_equal(found, expected), found.path
 
 
 def test_the_extended_study_is_the_demo_with_more():
