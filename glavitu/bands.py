@@ -38,6 +38,20 @@ def check_names(bands, sources):
     return {source: list(names) for source, names in bands.items()}
 
 
+def check_order(where, found, expected):
+    """Refuse bands of a source that are those expected, by their names, but in another order.
+
+    `found` and `expected` are source -> names; other names say nothing, as they differ in spelling.
+    """
+    for source in found.keys() & expected.keys():
+        one, other = ([name.casefold() for name in names[source]] for names in (found, expected))
+        if one != other and sorted(one) == sorted(other):
+            raise InputError(
+                f"{where}: the bands of {source!r} are {', '.join(found[source])}, the network was "
+                f"trained on {', '.join(expected[source])}; bring them into that order"
+            )
+
+
 def complete_names(said, sources, where):
     """Return names for every band of `sources`, source -> number of bands.
 
@@ -52,6 +66,13 @@ def complete_names(said, sources, where):
         numbered = [f"band {band + 1}" for band in range(count)]
         found[source] = next((list(names) for names in known if len(names) == count), numbered)
     return found
+
+
+def recorded_names(record, sources, where):
+    """Return source -> names of its bands by the record of a training; none if it has none."""
+    if "bands" not in record:
+        return {}
+    return complete_names(record["bands"], sources, f"{where}: bands")
 
 
 def colours_of(names):

@@ -158,14 +158,15 @@ def make_demo_scene(directory, region="ALP", *, size=512, seed=1):
     elevation = tile["dem"].values[..., :1]
     half = elevation.reshape(len(elevation) // 2, 2, -1, 2, 1).mean((1, 3))
     rasters = {
-        "optical": (tile["optical"].values, transform),
-        "dem": (half, (2 * a, b, c, d, 2 * e, f)),
-        "sar": (tile["sar"].values, transform),
-        "truth": (tile["groundtruth"].values[..., None], transform),
+        "optical": (tile["optical"].values, transform, BANDS["optical"]),
+        "dem": (half, (2 * a, b, c, d, 2 * e, f), BANDS["dem"][:1]),
+        "sar": (tile["sar"].values, transform, BANDS["sar"]),
+        "truth": (tile["groundtruth"].values[..., None], transform, ["glacier"]),
     }
     directory = Path(directory)
-    for name, (values, place) in rasters.items():
-        write_raster(directory / f"{name}.tif", to_dataarray(values.transpose(2, 0, 1), place, crs))
+    for name, (values, place, bands) in rasters.items():
+        array = to_dataarray(values.transpose(2, 0, 1), place, crs, bands=bands)
+        write_raster(directory / f"{name}.tif", array)
     write_outlines(trace(directory / "truth.tif"), directory / "outlines.gpkg", written=WRITTEN)
     paths = {name: directory / f"{name}.tif" for name in BANDS}
     return paths | {"reference": directory / "outlines.gpkg"}

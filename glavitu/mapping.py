@@ -11,6 +11,7 @@ from shapely import box
 from glavitu import units
 from glavitu.agreement import compare_outlines
 from glavitu.backend import resolve
+from glavitu.bands import check_order
 from glavitu.calibration import read_calibration
 from glavitu.errors import InputError
 from glavitu.files import locked, write_json
@@ -182,6 +183,7 @@ def map_scene(
         rasterio.Env(GDAL_CACHEMAX=CACHE),
         open_scene(paths, **reading) as scene,
     ):
+        check_order("the scene", scene.band_names, built["bands"])
         recipe["fingerprints"] = {path: fingerprint(path) for path in files}
         recipe = json.loads(json.dumps(recipe))
         with locked(out / "map.json"):

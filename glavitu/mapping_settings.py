@@ -6,6 +6,7 @@ from datetime import datetime
 from numbers import Real
 from pathlib import Path
 
+from glavitu.bands import recorded_names
 from glavitu.errors import InputError
 from glavitu.files import read_json
 from glavitu.outputs import read_built, read_record, record_path
@@ -20,7 +21,10 @@ OUTPUTS = ("glacier.tif", "probability.tif", "confidence.tif", "outlines.gpkg", 
 
 
 def read_trained(weights):
-    """Return what a weight file was built with, with its training's pixel size, and the scaling."""
+    """Return what a weight file was built with, and how its training's data were scaled.
+
+    With the former come the ``pixel_size`` and the names of the ``bands`` of these data.
+    """
     built = read_built(weights)
     record = record_path(weights)
     if weights.with_name(f"{record.stem}.checkpoint.h5").exists():
@@ -34,6 +38,7 @@ def read_trained(weights):
     built["pixel_size"] = content.get("pixel_size")
     if built["pixel_size"] is not None and not are_numbers([built["pixel_size"]], 1):
         raise InputError(f"{record}: pixel_size is {built['pixel_size']!r}, expected metres")
+    built["bands"] = recorded_names(content, built["inputs"], record)
     scaling = content["scaling"] or {}
     check_scaling(f"{record}: scaling", scaling, built["inputs"])
     if missing := [source for source in built["inputs"] if source not in scaling]:
@@ -170,6 +175,8 @@ def finished(out, recipe, overwrite):
         raise InputError(
             f"{out} has a map with {change}; name another folder (-o) or --overwrite{kept}"
         )
+    if change:
+        say(f"{out.name}: the map with {change} is replaced")
     return None
 
 
@@ -213,7 +220,10 @@ def difference(old, new, name=""):
         was, now = _in_words(was), _in_words(now)
         if name == "fingerprints":
             return f"another content of {key}"
-        return f"{key} of {name} {was}, not {now}" if name else f"{key} {was}, not {now}"
+        if key == "temperature":
+            return "another calibration"
+        of = f" of {name}" if name and name != "outlines" else ""
+        return f"{key}{of} {was}, not {now}"
     return None
 
 

@@ -67,18 +67,22 @@ class Outputs:
 
         None where that is the same training, done or cut off, or where there is none.
         """
-        found, written = self._read_training()
+        found, _ = self._read_training()
         if found is None:
             alone = f"{self.weights} has no record of a training, {self.record.name}, beside it"
             return alone if self.weights.exists() else None
         if differs := [key for key in settings if found.get(key) != settings[key]]:
             change = f"{differs[0]} {found.get(differs[0])}, now {settings[differs[0]]}"
             return f"{self.weights.parent} has another training named {self.name!r} ({change})"
-        if self.weights.exists() and fingerprint(self.weights) not in written:
+        if self.are_foreign():
             return f"{self.weights} is not what its training left there"
         if self.is_done() and not self.log.exists():
             return f"{self.log}, the log of this training, is gone"
         return None
+
+    def are_foreign(self):
+        """Tell whether the weights are there, but not as the training left them that is there."""
+        return self.weights.exists() and fingerprint(self.weights) not in self._read_training()[1]
 
     def is_done(self):
         """Tell whether a training has come to its end, and its weights are there."""

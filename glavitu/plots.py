@@ -23,13 +23,12 @@ TRUTH, MAPPED, MISS, FALSE_ALARM = "#FFFF00", "#FF00FF", "#E69F00", "#661100"
 NO_LABEL = "#BBBBBB"
 
 
-def shown(tile, band_names):
+def shown(tile):
     """Return a tile's optical bands as an RGB image (y, x, 3) in 0..1, and what they are called.
 
-    The image is grey without label; `band_names` is that of `Tiles`. A tile without ``optical`` is
-    shown by its first source.
+    The image is grey without label. A tile without ``optical`` is shown by its first source.
     """
-    source, bands, words = _chosen(tile, band_names)
+    source, bands, words = _chosen(tile)
     values = tile[source].values
     image = stretch(np.where(values == 0, np.nan, values), bands)  # 0 is the fill of missing data
     if "groundtruth" in tile:
@@ -37,12 +36,13 @@ def shown(tile, band_names):
     return image, words
 
 
-def _chosen(tile, band_names):
+def _chosen(tile):
     """Return the source that shows a tile, the numbers of its bands, and what they are called."""
     arrays = (name for name in tile if name != "groundtruth" and tile[name].ndim == 3)
     source = "optical" if "optical" in tile else next(arrays)
-    bands = colours_of(band_names[source])
-    return source, bands, in_words(band_names[source], bands)
+    names = tile[f"{source}_band"].values.tolist()
+    bands = colours_of(names)
+    return source, bands, in_words(names, bands)
 
 
 def stretch(values, bands):
@@ -74,7 +74,7 @@ def plot_tiles(tiles, names, sources=None):
     for row, name in zip(axes, names, strict=True):
         tile = tiles[name]
         label = tile["groundtruth"].values
-        row[0].imshow(shown(tile, tiles.band_names)[0])
+        row[0].imshow(shown(tile)[0])
         _outline(row[0], label[..., 1], TRUTH)
         _scale_bar(row[0], _pixel(tile))
         row[0].set_ylabel(name)
@@ -84,7 +84,7 @@ def plot_tiles(tiles, names, sources=None):
             ax.set_facecolor(NO_LABEL)
             ax.figure.colorbar(image, ax=ax, label="scaled value", shrink=0.85)
     headings = [f"{source} {tiles.band_names[source][0]}" for source in sources]
-    colours = _chosen(tiles[names[0]], tiles.band_names)[2]
+    colours = _chosen(tiles[names[0]])[2]
     for ax, heading in zip(axes[0], [f"{colours}, outline", *headings], strict=True):
         ax.set_title(heading)
     return _bare(axes.ravel())
@@ -121,7 +121,7 @@ def plot_training_curves(logs, axes=None):
     return axes
 
 
-def plot_maps(tile, predictions, band_names, axes=None):
+def plot_maps(tile, predictions, axes=None):
     """Draw a tile in colour, then each prediction over it: outlines and what is wrong.
 
     Parameters
@@ -130,8 +130,6 @@ def plot_maps(tile, predictions, band_names, axes=None):
         A tile of `open_tiles`.
     predictions : dict of str to xarray.Dataset
         Method -> prediction of that tile.
-    band_names : dict of str to list of str
-        That of its `Tiles`, to know which bands to show.
     axes : array of matplotlib.axes.Axes, optional
         One for the tile and one per prediction.
     """
@@ -140,7 +138,7 @@ def plot_maps(tile, predictions, band_names, axes=None):
         _, axes = plt.subplots(1, columns, figsize=(2.6 * columns, 3.1), layout="constrained")
     truth = next(iter(predictions.values()))["groundtruth"].values
     rows, cols = tile.attrs["padding_height"], tile.attrs["padding_width"]
-    image = shown(tile, band_names)[0][rows : rows + truth.shape[0], cols : cols + truth.shape[1]]
+    image = shown(tile)[0][rows : rows + truth.shape[0], cols : cols + truth.shape[1]]
     axes[0].imshow(image)
     _outline(axes[0], truth == 1, TRUTH)
     axes[0].set_title(f"{tile.attrs['tile']}")
@@ -160,7 +158,8 @@ def plot_maps(tile, predictions, band_names, axes=None):
     if (truth == UNLABELLED).any():
         swatches["no label"] = NO_LABEL
     handles += [Swatch(color=colour, label=label) for label, colour in swatches.items()]
-    legend = {"loc": "outside lower center", "ncols": len(handles), "frameon": False}
+    legend = {"loc": "outside lower center", "frameon": False}
+    legend["ncols"] = len(handles) if columns > 2 else 2
     axes[0].figure.legend(handles=handles, **legend)
     _scale_bar(axes[0], _pixel(tile))
     return _bare(axes)
@@ -184,15 +183,15 @@ def plot_map_grid(tiles, names, folder, methods):
     _, axes = plt.subplots(
         len(names),
         columns,
-        figsize=(2.2 * columns, 2.35 * len(names) + 0.3),
+        figsize=(2.2 * max(columns, 2.6), 2.35 * len(names) + 0.3),
         layout="constrained",
         squeeze=False,
     )
     for row, name in zip(axes, names, strict=True):
         predictions = {m: read_prediction(folder / m / f"{name}.nc") for m in methods}
-        plot_maps(tiles[name], predictions, tiles.band_names, row)
+        plot_maps(tiles[name], predictions, row)
         row[0].set(title="", ylabel=name)
-    axes[0, 0].set_title(f"{_chosen(tiles[names[0]], tiles.band_names)[2]}, outline")
+    axes[0, 0].set_title(f"{_chosen(tiles[names[0]])[2]}, outline")
     for ax in axes[1:, 1:].flat:
         ax.set_title("")
     for legend in axes[0, 0].figure.legends[1:]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from glavitu.backend import resolve
-from glavitu.bands import check_count
+from glavitu.bands import check_count, check_order, recorded_names
 from glavitu.devices import on_gpu_of_jax
 from glavitu.errors import InputError
 from glavitu.files import locked, write_json
@@ -227,7 +227,7 @@ class Trained:
         model = self._network()
         tiles.check(self.inputs, self.patch_size, labelled=labelled)
         if self.sizes is None:
-            _check_scaling_of(self.weights, tiles, self.inputs)
+            _check_like_training(self.weights, tiles, self.inputs)
         return model
 
     def _network(self):
@@ -254,6 +254,8 @@ def find_trained(architecture, profile, tiles, paths, weights=None):
     # before the weights are read: what is made of a file that changes is not taken for the new
     used = fingerprint(source)
     if weights is None and paths.checkpoint.exists():
+        if paths.are_foreign():
+            raise InputError(f"{source} is not what its training left there; run train again")
         say(f"{paths.name}: not trained to the end; the best weights so far are used")
     if built is None:
         architecture = architecture or "glavitu"
@@ -273,13 +275,18 @@ def _load(source, used, precision):
     return load_model(source, precision=precision)
 
 
-def _check_scaling_of(weights, tiles, inputs):
-    """Refuse tiles that are scaled otherwise than those a weight file was trained on."""
+def _check_like_training(weights, tiles, inputs):
+    """Refuse tiles that are scaled otherwise than those a weight file was trained on.
+
+    Or whose bands have the same names in another order.
+    """
     record = record_path(weights)
     if record.exists():
-        scaling = read_record(weights, "scaling")["scaling"] or {}
+        content = read_record(weights, "scaling")
+        scaling = content["scaling"] or {}
         check_scaling(f"{record}: scaling", scaling, inputs)
         check_same_scaling(tiles, scaling, inputs)
+        check_order(tiles.path, tiles.band_names, recorded_names(content, inputs, record))
 
 
 def _read_windows(arrays, windows, size):

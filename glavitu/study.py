@@ -96,6 +96,8 @@ def _run(name, profile, data, out, overwrite):
             click.echo(f"{target.stem}: done in {time.perf_counter() - started:.0f} s")
         if "name" in parameters:  # what follows uses what a training and its test left
             key = _digest(key, json.dumps(stamp))
+    if notebook != "05_map_a_scene":
+        click.echo("05_map_a_scene: not run, as the profile names no scene")
     click.echo(f"results: {out / 'results.csv'}, {out / 'tables'}, {out / 'figures'}")
 
 

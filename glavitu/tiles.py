@@ -71,8 +71,8 @@ def find_split(data, split):
     data = Path(data)
     if not data.is_dir():
         raise InputError(
-            f"no data folder at {data}; `python -m glavitu demo-data` makes demo data, other data "
-            "must be obtained first (see README)"
+            f"no data folder at {data}; `python -m glavitu demo-data {data}`, with the same "
+            "--profile, makes demo data there, other data must be obtained first (see README)"
         )
     named = data / f"{split}.hdf5", *sorted(data.glob(f"{split}_*.hdf5"))
     found = [path for path in named if path.exists()]

@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from glavitu.backend import keras, ops, resolve
+from glavitu.bands import check_order
 from glavitu.devices import on_devices
 from glavitu.errors import InputError
 from glavitu.files import locked, making, write_json
@@ -75,6 +76,7 @@ def train(
         split.check(settings["inputs"], profile.patch_size)
         _check_labelled(split)
     check_same_scaling(tiles["val"], tiles["train"].scaling, settings["inputs"])
+    check_order(tiles["val"].path, tiles["val"].band_names, tiles["train"].band_names)
     with locked(paths.weights):
         conflict = paths.conflict(settings)
         if conflict and not overwrite:
@@ -106,6 +108,7 @@ def _train(architecture, paths, settings, profile, tiles, *, replaces):
     What another training left, if this one replaces it, goes once nothing can refuse this one.
     """
     scaling, pixel_size = tiles["train"].scaling, tiles["train"].pixel_size
+    bands = {source: tiles["train"].band_names[source] for source in settings["inputs"]}
 
     keras.utils.set_random_seed(profile.seed)
     recipe = Recipe(paths, settings, profile)
@@ -137,6 +140,7 @@ def _train(architecture, paths, settings, profile, tiles, *, replaces):
             "best_validation_iou": recipe.history[recipe.state.best][MONITOR],
             "seconds": sum(row["seconds"] for row in recipe.history),
             "scaling": scaling,
+            "bands": bands,
             "pixel_size": pixel_size,
             "provenance": provenance(),
         },

@@ -56,6 +56,8 @@ def load_weights(model, path):
             return
         _check_sources(model, file)
         _check_keras3(model, file)
+    if not path.name.endswith(".weights.h5"):  # by which Keras knows its own files
+        raise InputError(f"{path} is a file of Keras 3, which must be named NAME.weights.h5")
     with reading(f"{path} does not fit {model.name}: it"):
         model.load_weights(path)
 

@@ -129,9 +129,10 @@ def test_pictures_are_grey_without_label_and_dark_without_data():
         {
             "optical": (("y", "x", "optical_band"), optical),
             "groundtruth": (("y", "x", "class"), label),
-        }
+        },
+        coords={"optical_band": list(PUBLISHED_BANDS["optical"])},
     )
-    image, words = plots.shown(tile, {"optical": PUBLISHED_BANDS["optical"]})
+    image, words = plots.shown(tile)
     assert words == "SWIR1, NIR, red"
     assert image.shape == (2, 3, 3)
     assert np.allclose(image[1, 2], to_rgb(plots.NO_LABEL))
@@ -162,10 +163,11 @@ def test_maps_show_what_is_missed_and_what_is_a_false_alarm():
             "optical": (("y", "x", "optical_band"), np.ones((8, 8, 6), np.float32)),
             "groundtruth": (("y", "x", "class"), np.eye(2, dtype=np.float32)[truth]),
         },
+        coords={"optical_band": list(PUBLISHED_BANDS["optical"])},
         attrs={"tile": "A-0", "padding_height": 0, "padding_width": 0},
     )
     prediction = xr.Dataset({"glacier": (("y", "x"), mapped), "groundtruth": (("y", "x"), truth)})
-    axes = plots.plot_maps(tile, {"glavitu": prediction}, PUBLISHED_BANDS)
+    axes = plots.plot_maps(tile, {"glavitu": prediction})
     assert texts([axes[0].title, axes[1].title]) == ["A-0", "GlaViTU"]
     shown = [image.get_array() for image in axes[1].images]
     colours = [to_rgb(plots.MISS), to_rgb(plots.FALSE_ALARM)]

@@ -13,7 +13,7 @@ from glavitu.__main__ import cli
 from glavitu.files import read_json, write_json
 from glavitu.geotiffs import to_dataarray, write_raster
 from glavitu.mapping_settings import check_date
-from glavitu.outputs import calibration_path
+from glavitu.outputs import calibration_path, record_path
 from glavitu.provenance import fingerprint
 
 
@@ -184,7 +184,7 @@ def test_a_map_that_has_lost_a_file_is_made_again(weights, scene, tmp_path):
         ({"factors": {"dem": 2}}, "a map with dem of factors none, not 2; name"),
         ({"nodata": {"dem": 0}}, "a map with dem of nodata none, not 0; name"),
         ({"grid": "dem"}, "a map with grid none, not 'dem'; name"),
-        ({"date": "2020"}, "a map with date of outlines '', not '2020'; name"),
+        ({"date": "2020"}, "a map with date '', not '2020'; name"),
     ],
 )
 def test_the_setting_that_differs_is_named(weights, scene, tmp_path, options, message):
@@ -194,6 +194,36 @@ def test_the_setting_that_differs_is_named(weights, scene, tmp_path, options, me
         map_scene(weights, scene[0], tmp_path / "out", **options)
     assert "\n" not in str(raised.value)
     assert files(tmp_path / "out") == before
+
+
+def test_a_map_that_is_replaced_says_what_differs(weights, scene, tmp_path, capsys):
+    map_scene(weights, scene[0], tmp_path / "out", stride=16)
+    map_scene(weights, scene[0], tmp_path / "out", overwrite=True)
+    assert "out: the map with stride 16, not 8 is replaced" in capsys.readouterr().out
+
+
+def test_bands_in_another_order_than_the_trainings_are_refused(weights, scene, tmp_path):
+    (paths, arrays), record = scene, read_json(record_path(weights))
+    trained = ["blue", "green", "red"]
+    write_json(record_path(weights), record | {"bands": {"optical": trained}})
+
+    def name(*bands):
+        values = arrays["optical"].transpose(2, 0, 1)
+        place = (30, 0, 500_000, 0, -30, 5_000_000)
+        array = to_dataarray(values, place, "EPSG:32632", nodata=np.nan, bands=bands)
+        write_raster(paths["optical"], array)
+
+    try:
+        name("Red", "Green", "Blue")
+        message = "bands of 'optical' are Red, Green, Blue, the network was trained on blue, green"
+        with pytest.raises(InputError, match=message):
+            map_scene(weights, paths, tmp_path / "out")
+        assert not (tmp_path / "out").exists()
+        for bands in (("Blue", "Green", "Red"), ("B4", "B3", "B2")):
+            name(*bands)
+            map_scene(weights, paths, tmp_path / bands[0], stride=16)
+    finally:
+        write_json(record_path(weights), record)
 
 
 def test_a_record_without_settings_is_no_map_of_ours(weights, scene, tmp_path):
@@ -209,7 +239,7 @@ def test_changed_rasters_and_a_new_calibration_are_named(weights, scene, tmp_pat
     calibration = calibration_path(weights)
     write_json(calibration, {"temperature": 1.5, "weights": fingerprint(weights)})
     try:
-        with pytest.raises(InputError, match="a map with temperature none, not 1.5;"):
+        with pytest.raises(InputError, match="a map with another calibration;"):
             map_scene(weights, paths, tmp_path / "out")
     finally:
         calibration.unlink()

@@ -209,6 +209,23 @@ def test_tiles_scaled_otherwise_than_the_trainings_are_refused(tiny_data, tiny_p
         predict("resunet", **options)
 
 
+def test_tiles_whose_bands_are_in_another_order_are_refused(tiny_data, tiny_profile, tmp_path):
+    def name(split, *bands):
+        with h5py.File(tiny_data / f"{split}.hdf5", "r+") as file:
+            file.attrs["bands"] = json.dumps({"dem": bands})
+
+    options = {"profile": tiny_profile, "data": tiny_data, "out": tmp_path}
+    name("train", "slope", "elevation")
+    with pytest.raises(InputError, match="val.hdf5: the bands of 'dem' are elevation, slope, the"):
+        train("resunet", **options)
+    name("val", "slope", "elevation")
+    train("resunet", **options)
+    with pytest.raises(InputError, match="test.hdf5: .* was trained on slope, elevation; bring"):
+        predict("resunet", **options)
+    name("test", "slope", "elevation")
+    assert len(predict("resunet", **options)) == 2
+
+
 def test_windows_are_half_a_window_apart_by_default():
     source = keras.Input((16, 16, 1), name="p")
     ramp = source * np.linspace(0, 1, 16, dtype=np.float32)[None, :, None, None]

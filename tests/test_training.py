@@ -250,6 +250,8 @@ def test_other_weights_in_the_place_of_the_best_are_not_taken_for_them(
         with pytest.raises(InputError, match=r"resunet\.weights\.h5 is not what .* --overwrite"):
             train("resunet", **options)
         assert weights.read_bytes() == content
+    with pytest.raises(InputError, match=r"weights\.h5 is not what .*; run train again"):
+        predict("resunet", **options)
     assert len(train("resunet", overwrite=True, **options)) == 2
     assert weights.read_bytes() != others
     weights.write_bytes(others)  # after it has ended

@@ -108,6 +108,13 @@ def test_a_weight_file_of_ours_says_which_network_it_is_for(architecture, tmp_pa
     assert same_weights(model, other)
 
 
+def test_a_file_of_keras_with_another_ending_is_told_what_to_be_called(tmp_path):
+    save_weights(tiny("resunet"), tmp_path / "a.weights.h5")
+    (tmp_path / "a.weights.h5").rename(tmp_path / "a.h5")
+    with pytest.raises(InputError, match=r"a\.h5 is a file of Keras 3, .* named NAME\.weights\.h5"):
+        load_weights(tiny("resunet"), tmp_path / "a.h5")
+
+
 def test_sources_of_equal_shape_in_another_order_are_refused(tmp_path):
     save_weights(tiny("resunet"), tmp_path / "a.weights.h5")
     swapped = tiny("resunet", inputs={"optical": 3, "sar": 2, "dem": 2})

@@ -6,6 +6,8 @@ concatenated along their bands (early fusion). All weights start random; nothing
 keras-cv needs TensorFlow, whatever the backend of Keras, and is imported when a network is built.
 """
 
+import warnings
+
 from glavitu.backend import layers
 from glavitu.errors import InputError
 from glavitu.files import quietly
@@ -104,7 +106,8 @@ def segformer(
 
 def _keras_cv(architecture):
     try:
-        with quietly():
+        with quietly(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of widgets that tqdm does not find, in notebooks
             import keras_cv
     except (ImportError, ValueError):  # keras-cv makes a ValueError of a missing TensorFlow
         raise InputError(
