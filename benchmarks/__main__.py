@@ -23,7 +23,8 @@ class Benchmarks(click.Group):
         if name not in self.list_commands(ctx):
             return None
         module = importlib.import_module(f"benchmarks.{name}")
-        module.main.help = module.__doc__.partition("\n")[0]
+        paragraphs = module.__doc__.strip().split("\n\n")
+        module.main.help = "\n\n".join(text for text in paragraphs if text[0] != " ")
         return module.main
 
 
