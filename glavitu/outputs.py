@@ -72,7 +72,7 @@ class Outputs:
             alone = f"{self.weights} has no record of a training, {self.record.name}, beside it"
             return alone if self.weights.exists() else None
         if differs := [key for key in settings if found.get(key) != settings[key]]:
-            change = f"{differs[0]} {found.get(differs[0])}, now {settings[differs[0]]}"
+            change = "; ".join(_change(key, found.get(key), settings[key]) for key in differs)
             return f"{self.weights.parent} has another training named {self.name!r} ({change})"
         if self.are_foreign():
             return f"{self.weights} is not what its training left there"
@@ -117,6 +117,18 @@ class Outputs:
         """Remove what a training left."""
         for path in (self.record, self.checkpoint, self.weights, self.calibration, self.log):
             path.unlink(missing_ok=True)
+
+
+def _change(key, was, now):
+    """Return in words how a setting of a training differs."""
+    if key == "data":  # fingerprints
+        return "other data"
+    dicts = isinstance(was, dict) and isinstance(now, dict)
+    was, now = (
+        ", ".join(f"{name}={value}" for name, value in found.items()) if dicts else found
+        for found in (was, now)
+    )
+    return f"{key} {was}, now {now}"
 
 
 def open_weights(path):

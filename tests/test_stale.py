@@ -151,7 +151,7 @@ def test_a_map_knows_its_calibration_its_reference_and_its_files(trained, made, 
 def test_a_training_of_other_data_under_the_same_name_is_refused(trained):
     options, _ = trained
     change(options["data"], "val")
-    with pytest.raises(InputError, match="has another training named 'resunet' .data"):
+    with pytest.raises(InputError, match="has another training named 'resunet' .other data"):
         train("resunet", **options)
 
 

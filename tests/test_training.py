@@ -155,6 +155,10 @@ def test_a_result_of_other_settings_is_kept_unless_overwritten(tiny_data, tiny_p
     before = weights_of(tmp_path)
     with pytest.raises(InputError, match=r"another training named 'resunet' \(seed 0, now 1\)"):
         train("resunet", seed=1, **options)
+    profile = tiny_profile.with_changes(sources=["dem"], epochs=5)
+    told = r"\(inputs dem=2, optical=3, now dem=2; epochs \d, now 5\)"
+    with pytest.raises(InputError, match=told):
+        train("resunet", **options | {"profile": profile})
     assert all(np.array_equal(v, weights_of(tmp_path)[k]) for k, v in before.items())
     calibration = tmp_path / "weights" / "resunet.calibration.json"
     calibration.touch()  # of the weights that are replaced
