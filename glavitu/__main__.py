@@ -231,7 +231,7 @@ def compile_(csv, directory, patch_size, bands):
         )
         if padded := sum(any(tiles.padding(tile)) for tile in tiles):
             click.echo(
-                f"  of them padded to {patch_size} pixels, as they are smaller: {padded}, with "
+                f"  {counted(padded, 'smaller tile')} padded to {patch_size} pixels with "
                 "unlabelled zeros; --patch-size, the profile's patch_size, may be less"
             )
 

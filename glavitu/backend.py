@@ -7,7 +7,7 @@ from pathlib import Path
 
 from glavitu.errors import InputError
 from glavitu.files import quietly
-from glavitu.profiles import PRECISIONS
+from glavitu.profiles import check_precision
 
 
 def memory():
@@ -53,9 +53,7 @@ def resolve(precision):
     bfloat16 is faster on GPUs of compute capability 8 or more and, under TensorFlow, on processors
     with AMX or AVX-512 instructions for it.
     """
-    if precision not in PRECISIONS:
-        raise InputError(f"precision is {precision!r}, expected {' or '.join(PRECISIONS)}")
-    if precision != "auto":
+    if check_precision(precision) != "auto":
         return precision
     return "bfloat16" if _UNITS[keras.backend.backend()]() else "float32"
 

@@ -10,7 +10,7 @@ from glavitu.bands import recorded_names
 from glavitu.errors import InputError
 from glavitu.files import read_json
 from glavitu.outputs import read_built, read_record, record_path
-from glavitu.profiles import PRECISIONS
+from glavitu.profiles import check_precision
 from glavitu.progress import say
 from glavitu.units import are_numbers, as_whole, check_factors, check_scaling, is_whole
 from glavitu.windows import check_stride
@@ -58,14 +58,14 @@ def check_options(options, built, scaling):
     """
     size = built["patch_size"]
     checks = {
-        "grid": lambda grid: grid if grid is None else _one_of(built["inputs"], "grid", grid),
+        "grid": lambda grid: _grid(grid, built["inputs"]),
         "nodata": lambda values: _numbers("nodata", values),
         "factors": lambda values: check_factors(_numbers("factor", values), scaling),
         "own_scaling": bool,
         "stride": lambda value: check_stride(value, size),
         "batch_size": lambda value: _at_least(1, "batch_size", as_whole("batch_size", value)),
         "symmetries": bool,
-        "precision": lambda precision: _one_of(PRECISIONS, "precision", precision),
+        "precision": check_precision,
         "dropout_samples": lambda value: _at_least(
             0, "dropout_samples", as_whole("dropout_samples", value)
         ),
@@ -104,10 +104,10 @@ def by_source(name, values):
     return values or {}
 
 
-def _one_of(known, name, value):
-    if value not in [*known]:
-        raise InputError(f"{name} is {value!r}, expected {' or '.join(known)}")
-    return value
+def _grid(grid, inputs):
+    if grid not in (None, *inputs):
+        raise InputError(f"grid is {grid!r}, expected {' or '.join(inputs)}")
+    return grid
 
 
 def _at_least(least, name, number):

@@ -158,9 +158,8 @@ def plot_maps(tile, predictions, axes=None):
     if (truth == UNLABELLED).any():
         swatches["no label"] = NO_LABEL
     handles += [Swatch(color=colour, label=label) for label, colour in swatches.items()]
-    legend = {"loc": "outside lower center", "frameon": False}
-    legend["ncols"] = len(handles) if columns > 2 else 2
-    axes[0].figure.legend(handles=handles, **legend)
+    legend = {"loc": "outside lower center", "ncols": len(handles) if columns > 2 else 2}
+    axes[0].figure.legend(handles=handles, frameon=False, **legend)
     _scale_bar(axes[0], _pixel(tile))
     return _bare(axes)
 

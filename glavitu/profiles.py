@@ -44,6 +44,13 @@ MAX_BYTES = 1 << 20  # of a file
 _FOLDERS = (Path(__file__).parents[1] / "profiles", Path(__file__).parent / "_profiles")
 
 
+def check_precision(precision):
+    """Return what networks compute in; refuse what is none of `PRECISIONS`."""
+    if precision not in PRECISIONS:
+        raise InputError(f"precision is {precision!r}, expected {' or '.join(PRECISIONS)}")
+    return precision
+
+
 class Run(NamedTuple):
     """One training of a study, and what its files are called."""
 

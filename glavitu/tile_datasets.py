@@ -36,11 +36,7 @@ def lazy_dataset(variables, manager, attributes, band_names):
             )
             for name, array in variables.items()
         },
-        coords={
-            f"{source}_band": names
-            for source, names in band_names.items()
-            if source in variables and variables[source].shape[2] == len(names)
-        },
+        coords={f"{source}_band": names for source, names in band_names.items()},
         attrs=attributes,
     )
     return _georeference(dataset)

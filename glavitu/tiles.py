@@ -141,8 +141,10 @@ class Tiles(Mapping):
             "padding_height": self.padding(name)[0],
             "padding_width": self.padding(name)[1],
         }
+        variables = self._variables[name]
+        names = self._names_of(_bands(variables))
         with reading(f"{self.path}: tile {name}"):
-            return lazy_dataset(self._variables[name], self._manager, attributes, self.band_names)
+            return lazy_dataset(variables, self._manager, attributes, names)
 
     def __repr__(self):
         sources = ", ".join(f"{source} ({bands})" for source, bands in self.sources.items())
@@ -167,10 +169,9 @@ class Tiles(Mapping):
     def sources(self):
         """Source name -> number of bands, over all tiles of the file."""
         return {
-            source: array.shape[2]
+            source: bands
             for variables in self._variables.values()
-            for source, array in variables.items()
-            if source != "groundtruth" and array.ndim == 3
+            for source, bands in _bands(variables).items()
         }
 
     @cached_property
@@ -179,9 +180,12 @@ class Tiles(Mapping):
 
         Bands whose order nobody says are called ``band 1`` and so on.
         """
+        return self._names_of(self.sources)
+
+    def _names_of(self, sources):
         with reading(f"{self.path}: the attribute bands"):
             said = json.loads(self.attrs.get("bands", "{}"))
-        return complete_names(said, self.sources, f"{self.path}: the attribute bands")
+        return complete_names(said, sources, f"{self.path}: the attribute bands")
 
     @property
     def pixel_size(self):
@@ -229,12 +233,13 @@ class Tiles(Mapping):
                     f"{where}: padding_{side} is {padding!r}, expected a whole number less than "
                     f"half of {pixels}"
                 )
-        if not are_numbers(attributes.get("transform", [0] * 6), 6):
-            raise InputError(f"{where}: transform is {attributes['transform']!r}, not 6 numbers")
-        if any(attributes.get("transform", [0] * 6)[i] for i in (1, 3)):
+        transform = attributes.get("transform", [0] * 6)
+        if not are_numbers(transform, 6):
+            raise InputError(f"{where}: transform is {transform!r}, not 6 numbers")
+        if transform[1] or transform[3]:
             raise InputError(
-                f"{where}: transform is {attributes['transform']!r}, which is rotated; expected "
-                "rows from west to east"
+                f"{where}: transform is {transform!r}, which is rotated; expected rows from west "
+                "to east"
             )
         return attributes
 
@@ -286,6 +291,15 @@ class Tiles(Mapping):
         """Raise `InputError` for the first tile whose sources are not finite."""
         for name, source in product(self, inputs):
             check_finite(self.read(name, source), f"{self.path}: tile {name}: {source!r}")
+
+
+def _bands(variables):
+    """Return source -> number of bands among the arrays of a tile."""
+    return {
+        source: array.shape[2]
+        for source, array in variables.items()
+        if source != "groundtruth" and array.ndim == 3
+    }
 
 
 def _variables(file, name):

@@ -76,7 +76,8 @@ def train(
         split.check(settings["inputs"], profile.patch_size)
         _check_labelled(split)
     check_same_scaling(tiles["val"], tiles["train"].scaling, settings["inputs"])
-    check_order(tiles["val"].path, tiles["val"].band_names, tiles["train"].band_names)
+    trained_on = {source: tiles["train"].band_names[source] for source in settings["inputs"]}
+    check_order(tiles["val"].path, tiles["val"].band_names, trained_on)
     with locked(paths.weights):
         conflict = paths.conflict(settings)
         if conflict and not overwrite:
@@ -108,7 +109,6 @@ def _train(architecture, paths, settings, profile, tiles, *, replaces):
     What another training left, if this one replaces it, goes once nothing can refuse this one.
     """
     scaling, pixel_size = tiles["train"].scaling, tiles["train"].pixel_size
-    bands = {source: tiles["train"].band_names[source] for source in settings["inputs"]}
 
     keras.utils.set_random_seed(profile.seed)
     recipe = Recipe(paths, settings, profile)
@@ -140,7 +140,7 @@ def _train(architecture, paths, settings, profile, tiles, *, replaces):
             "best_validation_iou": recipe.history[recipe.state.best][MONITOR],
             "seconds": sum(row["seconds"] for row in recipe.history),
             "scaling": scaling,
-            "bands": bands,
+            "bands": tiles["train"].band_names,
             "pixel_size": pixel_size,
             "provenance": provenance(),
         },

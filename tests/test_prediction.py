@@ -226,6 +226,13 @@ def test_tiles_whose_bands_are_in_another_order_are_refused(tiny_data, tiny_prof
     assert len(predict("resunet", **options)) == 2
 
 
+def test_the_order_of_bands_that_are_not_used_does_not_matter(tiny_data, tiny_profile, tmp_path):
+    with h5py.File(tiny_data / "train.hdf5", "r+") as file:
+        file.attrs["bands"] = json.dumps({"dem": ["slope", "elevation"]})
+    profile = tiny_profile.with_changes(sources=["optical"])
+    assert len(train("resunet", profile=profile, data=tiny_data, out=tmp_path)) == 2
+
+
 def test_windows_are_half_a_window_apart_by_default():
     source = keras.Input((16, 16, 1), name="p")
     ramp = source * np.linspace(0, 1, 16, dtype=np.float32)[None, :, None, None]

@@ -319,6 +319,10 @@ def test_bands_are_chosen_by_their_names(tmp_path, rng):
     tile = open_tiles(write(tmp_path / "a.hdf5", {"A-1": (arrays, {})}))["A-1"]
     assert np.array_equal(tile["dem"].sel(dem_band="slope"), arrays["dem"][..., 1])
     assert tile["optical_band"].values.tolist() == ["band 1", "band 2", "band 3"]
+    fewer = arrays | {"dem": arrays["dem"][..., :1]}
+    tiles = open_tiles(write(tmp_path / "b.hdf5", {"A-1": (fewer, {}), "A-2": (arrays, {})}))
+    names = [tile["dem_band"].values.tolist() for tile in tiles.values()]
+    assert names == [["band 1"], ["elevation", "slope"]]
 
 
 @pytest.mark.parametrize("bands", ["[]", '{"dem": "xy"}', '{"dem": ["a", "a"]}', '{"dem": [1, 2]}'])
