@@ -5,13 +5,13 @@
 Maps square scenes of SIDE pixels (default 1250 2500 5000 10000) and ten bands, predicts files of 10
 to 40 tiles of 768 pixels, and trains on 512 patches in batches of 2 to 32. Each has a tiny network
 and a process of its own, so that what grows is the data path and not the network. Memory is the
-peak of the process less what it held when the network had answered once; the operating system's own
-copies of files count where they are mapped. Writes `runs/benchmarks/growth.json`, `growth.md` and
-`growth_curves.png`.
+peak of what the process holds itself, looked at every 10 ms, less what it held when the network had
+answered once; pages of mapped files, which the system drops where memory is short, do not count.
+Writes `runs/benchmarks/growth.json`, `growth.md` and `growth_curves.png`.
 """
 
-import resource
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -21,7 +21,7 @@ import pandas as pd
 import rasterio
 from rasterio.windows import Window
 
-from benchmarks import OUT, in_process, write_table
+from benchmarks import OUT, in_process, own_memory, write_table
 from benchmarks.loader import write_file
 
 INPUTS = {"optical": 6, "dem": 2, "sar": 2}
@@ -95,11 +95,22 @@ def measure(what, value):
     """Return seconds and MiB of memory."""
     with tempfile.TemporaryDirectory() as folder:
         work = prepare(what, value, Path(folder))
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        held, done = [own_memory()], threading.Event()
+
+        def watch():
+            while not done.wait(0.01):
+                held.append(own_memory())
+
+        watcher = threading.Thread(target=watch)
+        watcher.start()
         started = time.perf_counter()
-        work()
+        try:
+            work()
+        finally:
+            done.set()
         seconds = time.perf_counter() - started
-        memory = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+        watcher.join()
+        memory = max(held) - held[0]
         return {"what": what, "size": value, "seconds": round(seconds, 1), "MiB": round(memory)}
 
 

@@ -11,7 +11,6 @@ so that what else the machine does meets all of them. Writes `runs/benchmarks/lo
 
 import importlib.util
 import itertools
-import re
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +22,7 @@ import h5py
 import numpy as np
 import pandas as pd
 
-from benchmarks import write_table
+from benchmarks import own_memory, write_table
 
 BANDS = {"optical": 6, "dem": 2, "sar": 2, "groundtruth": 2}
 SIZE, BATCH, TILE = 384, 8, 768
@@ -111,12 +110,6 @@ def copied(count):
         list(threads.map(lambda pair: np.copyto(*pair), pairs))
         seconds = time.perf_counter() - started
     return BATCH * sum(pair[0].nbytes for pair in pairs) / BATCH_BYTES / seconds
-
-
-def own_memory():
-    """Return MiB of memory of this process that are not the file's pages."""
-    status = Path("/proc/self/status").read_text(encoding="utf-8")
-    return int(re.search(r"RssAnon:\s+(\d+)", status)[1]) / 1024
 
 
 @click.command()
