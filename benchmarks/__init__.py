@@ -38,7 +38,7 @@ def in_process(function, *arguments, **environment):
 
 
 def own_memory():
-    """Return MiB that this process holds itself; pages of files, which the system may drop, are none."""
+    """Return MiB that this process holds itself, without pages of files, which can be dropped."""
     status = Path("/proc/self/status").read_text(encoding="utf-8")
     return int(re.search(r"RssAnon:\s+(\d+)", status)[1]) / 1024
 
