@@ -31,7 +31,7 @@ def map_scenes(weights, csv, out, *, scheduler=None, **options):
         ``date`` and ``reference``: files in the table's folder or below, relative to it.
     out : str or Path
         Folder for the maps of each scene, ``out/NAME``, and ``scenes.csv``: a row per scene of what
-        was found, renewed after each.
+        was found, renewed after each; below them those of other maps that are in the folder.
     scheduler : str or distributed.Client, optional
         As for `map_scene`; the rows of windows of one scene after the other go to the workers.
     **options
@@ -40,9 +40,9 @@ def map_scenes(weights, csv, out, *, scheduler=None, **options):
     Returns
     -------
     pandas.DataFrame
-        What ``scenes.csv`` holds: ``name``, ``date``, ``outlines``, ``area_km2``, the figures of
-        the comparison, ``remarks`` and ``error``, the line that says why a scene has no map.
-        Scenes that are mapped already are not mapped again.
+        The table's rows of ``scenes.csv``: ``name``, ``date``, ``outlines``, ``area_km2``, the
+        figures of the comparison, ``remarks`` and ``error``, the line that says why a scene has no
+        map. Scenes that are mapped already are not mapped again.
 
     Raises
     ------
@@ -59,7 +59,7 @@ def map_scenes(weights, csv, out, *, scheduler=None, **options):
     read_calibration(weights)  # one of other weights is refused once, not for each scene
     table = _read(csv, inputs)
     _check_summary(csv, out)
-    rows = []
+    rows, before = [], _maps(out)
     with connected(scheduler) as client:
         for _, scene in table.iterrows():
             row = {"name": scene["name"], "date": scene["date"], "error": ""}
@@ -72,8 +72,9 @@ def map_scenes(weights, csv, out, *, scheduler=None, **options):
                 row |= _kept(out / scene["name"]) | {"error": reason}
             rows.append(row)
             _report(row)
-            summary = _write(rows, out)
-    return summary
+            found = {row["name"] for row in rows}
+            _write(rows + [row for row in before if row["name"] not in found], out)
+    return _summary(rows)
 
 
 def _read(csv, inputs):
@@ -106,18 +107,24 @@ def _map(weights, csv, scene, inputs, out, options):
     return _figures(map_scene(weights, paths, out / scene["name"], **options))
 
 
+def _maps(out):
+    """Return a row for each map that is in a folder."""
+    kept = {record.parent.name: _kept(record.parent) for record in sorted(out.glob("*/map.json"))}
+    return [{"name": name} | row | {"error": ""} for name, row in kept.items() if row]
+
+
 def _kept(folder):
     """Return the summary of a map that stays as it could not be made anew, if it can be read."""
     try:
-        found = _figures(read_json(folder / "map.json", *FIGURES, "remarks"))
-    except (OSError, InputError, TypeError):
+        found = _figures(read_json(folder / "map.json", *FIGURES, "recipe", "remarks"))
+    except (OSError, InputError, LookupError, TypeError):
         return {}
     return found if all(isinstance(found[key], int | float) for key in FIGURES) else {}
 
 
 def _figures(found):
-    remarks = {"remarks": " ".join(found["remarks"])}
-    return {key: found[key] for key in FIGURES} | found.get("comparison", {}) | remarks
+    told = {"date": found["recipe"]["outlines"]["date"], "remarks": " ".join(found["remarks"])}
+    return {key: found[key] for key in FIGURES} | found.get("comparison", {}) | told
 
 
 def _report(row):
@@ -133,13 +140,15 @@ def _report(row):
 
 
 def _write(rows, out):
-    """Write the summary of the scenes so far and return it."""
+    with replacing(out / SUMMARY) as part:
+        _summary(rows).to_csv(part, index=False)
+
+
+def _summary(rows):
+    """Return rows as a table, the figures of comparisons between the others."""
     summary = pd.DataFrame(rows)
     first, last = ["name", "date", "outlines", "area_km2"], ["remarks", "error"]
     compared = [column for column in summary if column not in first + last]
     summary = summary.reindex(columns=first + compared + last)
     counts = {"outlines", "glaciers", "glaciers_mapped", "glaciers_missed"} & set(summary)
-    summary = summary.astype(dict.fromkeys(counts, "Int64"))  # also where scenes have none
-    with replacing(out / SUMMARY) as part:
-        summary.to_csv(part, index=False)
-    return summary
+    return summary.astype(dict.fromkeys(counts, "Int64"))  # also where scenes have none

@@ -126,19 +126,38 @@ def unlike_training(pixels, scaling):
         scaled = (values - low) / (high - low)
         with np.errstate(invalid="ignore"):
             outside = ((scaled < -0.5) | (scaled > 1.5)).sum(0) / np.isfinite(scaled).sum(0)
-        remarks += [
-            f"{source} band {band + 1}: {outside[band]:.0%} of the pixels are far from the "
-            f"training data's {low[band]:.4g} to {high[band]:.4g} (in this raster's units); other "
-            "units, or other ground?"
-            for band in np.flatnonzero(outside > FAR)
-        ]
+        if (far := np.flatnonzero(outside > FAR)).size:
+            remarks.append(
+                f"{_bands(source, far)}: {_from_to(outside[far], '.0%')} of the pixels are far "
+                f"from the training data's {_ranges(low[far], high[far])} (in this raster's "
+                "units); other units, or other ground?"
+            )
         spread = np.diff(np.nanpercentile(scaled, (1, 99), axis=0), axis=0)[0]
-        remarks += [
-            f"{source} band {band + 1} hardly varies: by {spread[band]:.2%} of the training data's "
-            f"{low[band]:.4g} to {high[band]:.4g} (in this raster's units); other units?"
-            for band in np.flatnonzero((outside <= FAR) & (spread < FLAT))
-        ]
+        if (flat := np.flatnonzero((outside <= FAR) & (spread < FLAT))).size:
+            remarks.append(
+                f"{_bands(source, flat)}: values hardly vary, by {_from_to(spread[flat], '.2%')} "
+                f"of the training data's {_ranges(low[flat], high[flat])} (in this raster's "
+                "units); other units?"
+            )
     return remarks
+
+
+def _bands(source, bands):
+    return f"{source} band{'s' * (len(bands) > 1)} {_listed(str(band + 1) for band in bands)}"
+
+
+def _ranges(low, high):
+    return _listed(f"{a:.4g} to {b:.4g}" for a, b in zip(low, high, strict=True))
+
+
+def _from_to(shares, form):
+    least, most = format(min(shares), form), format(max(shares), form)
+    return least if least == most else f"{least} to {most}"
+
+
+def _listed(texts):
+    *others, last = texts
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def unlike_pixels(size, trained):

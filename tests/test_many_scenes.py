@@ -208,6 +208,23 @@ def test_figures_of_maps_that_stay_are_kept_where_others_are_refused(weights, ta
         assert summary["error"].ne("").all() and summary["outlines"].isna().tolist()[:2] == [1, 1]
 
 
+def test_the_summary_keeps_the_maps_of_other_tables(weights, table, tmp_path):
+    rows = pd.read_csv(table, keep_default_na=False)
+    rows[rows["name"] == "a"].to_csv(table, index=False)
+    map_scenes(weights, table, tmp_path / "out", min_area=0)
+    rows[rows["name"] == "c"].to_csv(table, index=False)
+    summary = map_scenes(weights, table, tmp_path / "out", min_area=0)
+    assert summary["name"].tolist() == ["c"]
+    stored = pd.read_csv(tmp_path / "out" / "scenes.csv", dtype={"date": str})
+    assert stored["name"].tolist() == ["c", "a"]
+    assert stored["date"][1] == "2020" and stored["outlines"].notna().all()
+    rows[rows["name"] == "a"].to_csv(table, index=False)
+    map_scenes(weights, table, tmp_path / "out", min_area=0)
+    again = pd.read_csv(tmp_path / "out" / "scenes.csv", dtype={"date": str})
+    assert again["name"].tolist() == ["a", "c"]
+    assert again.loc[1, "area_km2"] == stored.loc[0, "area_km2"]
+
+
 def test_dates_and_references_are_the_tables(weights, table, tmp_path):
     for option in ({"date": "2020"}, {"reference": "r.gpkg"}):
         with pytest.raises(InputError, match=f"{next(iter(option))} of scenes is in their table"):

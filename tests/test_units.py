@@ -55,7 +55,17 @@ def test_own_scaling_is_the_percentiles_of_the_sample_and_never_empty():
 def test_values_that_hardly_vary_are_remarked():
     pixels = {"optical": np.stack([np.linspace(0.1, 0.9, 50), np.linspace(0.1, 0.9, 50) / 1e4], -1)}
     (remark,) = units.unlike_training(pixels, {"optical": {"low": [0, 0], "high": [1, 1]}})
-    assert remark.startswith("optical band 2 hardly varies: by 0.01% of the training data's 0 to 1")
+    assert remark.startswith("optical band 2: values hardly vary, by 0.01% of the training data's")
+
+
+def test_bands_in_other_units_are_remarked_in_one_line():
+    pixels = {"optical": np.linspace(0.1, 0.9, 50)[:, None] * [1000, 1, 1000]}
+    bounds = {"optical": {"low": [0, 0, 0.1], "high": [1, 1, 0.8]}}
+    (remark,) = units.unlike_training(pixels, bounds)
+    assert remark.startswith(
+        "optical bands 1 and 3: 100% of the pixels are far from the training data's 0 to 1 and "
+        "0.1 to 0.8"
+    )
 
 
 @pytest.mark.parametrize(("share", "remarks"), [(0.049, 1), (0.05, 0), (1, 0), (0, 1)])
