@@ -7,6 +7,7 @@ from numbers import Real
 from pathlib import Path
 
 from glavitu.bands import recorded_names
+from glavitu.differences import changes
 from glavitu.errors import InputError
 from glavitu.files import read_json
 from glavitu.outputs import read_built, read_record, record_path
@@ -17,6 +18,7 @@ from glavitu.windows import check_stride
 
 RAW = ".part-probability.f32"  # the probabilities so far; their settings beside them end in .json
 AFTERWARDS = ("temperature", "picture", "outlines")  # of a recipe; they change no probability
+UNSPOKEN = {"temperature": "another calibration", "fingerprints": "another content of {}"}
 OUTPUTS = ("glacier.tif", "probability.tif", "confidence.tif", "outlines.gpkg", "quicklook.png")
 
 
@@ -167,8 +169,8 @@ def finished(out, recipe, overwrite):
     record = read_json(path, "recipe", "remarks")
     if not isinstance(record["recipe"], dict):
         raise InputError(f"{path} holds no settings of a map; name another folder (-o)")
-    change = difference(record["recipe"], recipe)
-    if change is None and all((out / name).exists() for name in OUTPUTS):
+    change = next(iter(changes(record["recipe"], recipe, UNSPOKEN)), None)
+    if not change and all((out / name).exists() for name in OUTPUTS):
         return record
     if change and not overwrite:
         kept = ", which predicts nothing again" * (decisive(record["recipe"]) == decisive(recipe))
@@ -199,39 +201,3 @@ def clear(out, *, compares):
             say(f"{out.name}: the comparison goes with the old map; --reference compares the new")
         for name in (*OUTPUTS, *(["comparison.csv"] if compared else []), "map.json"):
             (out / name).unlink(missing_ok=True)
-
-
-def difference(old, new, name=""):
-    """Return in words the first setting in which two recipes differ, None where they are one.
-
-    Examples
-    --------
-    >>> difference({"stride": 8, "paths": {"dem": "a.tif"}}, {"stride": 8, "paths": {}})
-    "dem of paths 'a.tif', not none"
-    >>> difference({"picture": None}, {"picture": {"optical": [3, 2, 1]}})
-    'picture none, not optical=3,2,1'
-    """
-    for key in dict.fromkeys([*new, *old]):
-        was, now = old.get(key), new.get(key)
-        if was == now:
-            continue
-        if isinstance(was, dict) and isinstance(now, dict):
-            return difference(was, now, key)
-        was, now = _in_words(was), _in_words(now)
-        if name == "fingerprints":
-            return f"another content of {key}"
-        if key == "temperature":
-            return "another calibration"
-        of = f" of {name}" if name and name != "outlines" else ""
-        return f"{key}{of} {was}, not {now}"
-    return None
-
-
-def _in_words(value, length=60):
-    if value in (None, {}):
-        return "none"
-    text = repr(value)
-    if isinstance(value, dict):  # as options give them
-        lists = {k: ",".join(map(str, v)) if isinstance(v, list) else v for k, v in value.items()}
-        text = " ".join(f"{key}={each}" for key, each in lists.items())
-    return text if len(text) <= length else f"{text[:length]}..."

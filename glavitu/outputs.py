@@ -4,6 +4,7 @@ import json
 from contextlib import contextmanager
 from pathlib import Path
 
+from glavitu.differences import changes
 from glavitu.errors import InputError
 from glavitu.files import read_json
 from glavitu.hdf5 import open_file, reading
@@ -71,9 +72,9 @@ class Outputs:
         if found is None:
             alone = f"{self.weights} has no record of a training, {self.record.name}, beside it"
             return alone if self.weights.exists() else None
-        if differs := [key for key in settings if found.get(key) != settings[key]]:
-            change = "; ".join(_change(key, found.get(key), settings[key]) for key in differs)
-            return f"{self.weights.parent} has another training named {self.name!r} ({change})"
+        found = {key: found.get(key) for key in settings}
+        if differs := "; ".join(changes(found, settings, {"data": "other data"})):
+            return f"{self.weights.parent} has another training named {self.name!r} ({differs})"
         if self.are_foreign():
             return f"{self.weights} is not what its training left there"
         if self.is_done() and not self.log.exists():
@@ -117,18 +118,6 @@ class Outputs:
         """Remove what a training left."""
         for path in (self.record, self.checkpoint, self.weights, self.calibration, self.log):
             path.unlink(missing_ok=True)
-
-
-def _change(key, was, now):
-    """Return in words how a setting of a training differs."""
-    if key == "data":  # fingerprints
-        return "other data"
-    dicts = isinstance(was, dict) and isinstance(now, dict)
-    was, now = (
-        ", ".join(f"{name}={value}" for name, value in found.items()) if dicts else found
-        for found in (was, now)
-    )
-    return f"{key} {was}, now {now}"
 
 
 def open_weights(path):

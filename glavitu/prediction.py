@@ -20,7 +20,7 @@ from glavitu.models import build_model, inputs_of
 from glavitu.outputs import Outputs, read_built, read_record, record_path
 from glavitu.prediction_datasets import (
     as_prediction,
-    changes,
+    change_of,
     clear_predictions,
     is_predicted,
     most_probable,
@@ -173,7 +173,7 @@ def predict(
         else:
             model = trained.load_for(tiles, labelled=False)
             tiles.check_values(trained.inputs)
-            if change := changes(folder, recipe):
+            if change := change_of(folder, recipe):
                 say(f"{name}: predicted anew ({change})")
             clear_predictions(folder)
             _predict_all(model, tiles, folder, recipe)

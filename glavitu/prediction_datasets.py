@@ -5,6 +5,7 @@ import shutil
 import numpy as np
 import xarray as xr
 
+from glavitu.differences import changes
 from glavitu.files import read_json
 from glavitu.hdf5 import check_label
 from glavitu.tiles import SURFACE, UNLABELLED
@@ -76,16 +77,16 @@ def is_predicted(folder, recipe):
     return whole and read_json(record, "recipe")["recipe"] == recipe
 
 
-def changes(folder, recipe):
+def change_of(folder, recipe):
     """Return in words in what the predictions that are there differ, None where there are none."""
     record = folder / "predictions.json"
     if not record.exists():
         return None
     before = read_json(record, "recipe")["recipe"]
     before = before if isinstance(before, dict) else {}
-    told = {key: f"{key} {before.get(key)}, now {recipe[key]}" for key in ("stride", "precision")}
-    told["weights_given"] = f"--weights {'given' if recipe['weights_given'] else 'left out'}"
-    found = [told.get(key, f"other {key}") for key in recipe if before.get(key) != recipe[key]]
+    given = "given" if recipe["weights_given"] else "left out"
+    unspoken = {key: f"other {key}" for key in ("inputs", "weights", "data", "tiles")}
+    found = changes(before, recipe, unspoken | {"weights_given": f"--weights {given}"})
     return "; ".join(found) or "files were gone"
 
 

@@ -177,7 +177,7 @@ def test_predictions_by_given_weights_have_the_name_of_their_network(
     assert {path.parent.name for path in predict(weights=weights, **options)} == {"resunet"}
     assert "predicted anew" not in capsys.readouterr().out
     predict(weights=weights, stride=5, **options)
-    assert "resunet: predicted anew (stride 8, now 5)" in capsys.readouterr().out
+    assert "resunet: predicted anew (stride 8, not 5)" in capsys.readouterr().out
     predict("resunet", name="mine", stride=5, **options)
     assert "anew" not in capsys.readouterr().out
     folder = tmp_path / "predictions" / "mine"

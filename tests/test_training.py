@@ -153,7 +153,7 @@ def test_a_result_of_other_settings_is_kept_unless_overwritten(tiny_data, tiny_p
     options = {"profile": tiny_profile, "data": tiny_data, "out": tmp_path}
     train("resunet", **options)
     before = weights_of(tmp_path)
-    with pytest.raises(InputError, match=r"another training named 'resunet' \(seed 0, now 1\)"):
+    with pytest.raises(InputError, match=r"another training named 'resunet' \(seed 0, not 1\)"):
         train("resunet", seed=1, **options)
     profile = tiny_profile.with_changes(sources=["dem"], epochs=5)
     told = r"\(inputs dem=2, optical=3, now dem=2; epochs \d, now 5\)"
