@@ -184,7 +184,7 @@ def test_a_map_that_has_lost_a_file_is_made_again(weights, scene, tmp_path):
         ({"factors": {"dem": 2}}, "a map with dem of factors none, not 2; name"),
         ({"nodata": {"dem": 0}}, "a map with dem of nodata none, not 0; name"),
         ({"grid": "dem"}, "a map with grid none, not 'dem'; name"),
-        ({"date": "2020"}, "a map with date '', not '2020'; name"),
+        ({"date": "2020"}, "a map with date of outlines '', not '2020'; name"),
     ],
 )
 def test_the_setting_that_differs_is_named(weights, scene, tmp_path, options, message):

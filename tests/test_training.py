@@ -156,7 +156,7 @@ def test_a_result_of_other_settings_is_kept_unless_overwritten(tiny_data, tiny_p
     with pytest.raises(InputError, match=r"another training named 'resunet' \(seed 0, not 1\)"):
         train("resunet", seed=1, **options)
     profile = tiny_profile.with_changes(sources=["dem"], epochs=5)
-    told = r"\(inputs dem=2, optical=3, now dem=2; epochs \d, now 5\)"
+    told = r"\(optical of inputs 3, not none; epochs \d, not 5\)"
     with pytest.raises(InputError, match=told):
         train("resunet", **options | {"profile": profile})
     assert all(np.array_equal(v, weights_of(tmp_path)[k]) for k, v in before.items())
