@@ -328,7 +328,8 @@ def test_values_unlike_the_training_data_are_remarked(weights, scene, tmp_path):
     place = (30, 0, 500_000, 0, -30, 5_000_000)
     write_raster(tmp_path / "dem.tif", to_dataarray(values, place, "EPSG:32632"))
     found = mapping.map_scene(weights, paths | {"dem": tmp_path / "dem.tif"}, tmp_path / "out")
-    assert len(found["remarks"]) == 2 and found["remarks"][0].startswith("dem band 1: 100%")
+    (remark,) = found["remarks"]
+    assert remark.startswith("dem bands 1 and 2: 100% of the pixels are far")
 
 
 def test_pixels_of_another_size_than_the_trainings_are_remarked(weights, scene, tmp_path):
