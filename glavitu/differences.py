@@ -1,38 +1,46 @@
 """What differs between two sets of settings, in words."""
 
+LONGEST = 200  # characters of a value
+MOST = 4  # settings that are told
+
 
 def changes(old, new, unspoken):
-    """Return in words each setting that differs.
+    """Return in words the settings that differ, an empty text where none does.
 
     Parameters
     ----------
     old, new : dict
         Settings as JSON holds them; a dict among them is compared setting by setting.
     unspoken : dict of str to str
-        Setting -> what is said in place of its values, which tell nobody anything; ``{}`` in it
-        stands for those keys of a dict that differ.
+        Setting -> what is said in place of its values, which tell nobody anything. If there is
+        ``{}`` in it, for dicts, it stands for the keys that both have and that differ.
 
     Examples
     --------
     >>> changes({"stride": 8, "data": "a1"}, {"stride": 4, "data": "b2"}, {"data": "other data"})
-    ['stride 8, not 4', 'other data']
+    'stride 8 instead of 4, other data'
     >>> changes({"paths": {"dem": "a.tif"}}, {"paths": {}, "picture": {"optical": [3, 2, 1]}}, {})
-    ["dem of paths 'a.tif', not none", 'picture none, not optical=3,2,1']
+    "paths of dem 'a.tif' instead of none, picture none instead of optical=3,2,1"
     """
     found = []
     for key, was, now in _different(old, new):
         both = isinstance(was, dict) and isinstance(now, dict)
-        if key in unspoken:
-            inner = [name for name, *_ in _different(was, now)] if both else []
-            found.append(unspoken[key].format(", ".join(inner)))
-        elif both:
+        if key not in unspoken:
+            inner = _different(was, now) if both else []
             found += [
-                f"{name} of {key} {_in_words(a)}, not {_in_words(b)}"
-                for name, a, b in _different(was, now)
+                f"{name} {_in_words(a)} instead of {_in_words(b)}"
+                for name, a, b in [(f"{key} of {name}", a, b) for name, a, b in inner]
+                or [(key, was, now)]
             ]
+        elif "{}" not in unspoken[key]:
+            found.append(unspoken[key])
+        elif both:
+            shared = [name for name, *_ in _different(was, now) if name in was and name in now]
+            found += [unspoken[key].format(name) for name in shared]
         else:
-            found.append(f"{key} {_in_words(was)}, not {_in_words(now)}")
-    return found
+            found.append(unspoken[key].format("all"))
+    more = f" and {len(found) - MOST} more" if len(found) > MOST else ""
+    return ", ".join(found[:MOST]) + more
 
 
 def _different(old, new):
@@ -41,11 +49,15 @@ def _different(old, new):
     return [(key, old.get(key), new.get(key)) for key in keys if old.get(key) != new.get(key)]
 
 
-def _in_words(value, length=60):
-    if value in (None, {}):
+def _in_words(value):
+    if value in (None, {}, []):
         return "none"
     text = repr(value)
     if isinstance(value, dict):  # as options give them
         lists = {k: ",".join(map(str, v)) if isinstance(v, list) else v for k, v in value.items()}
         text = " ".join(f"{key}={each}" for key, each in lists.items())
-    return text if len(text) <= length else f"{text[:length]}..."
+    elif isinstance(value, list):
+        text = ", ".join(map(str, value))
+    if len(text) <= LONGEST:
+        return text
+    return f"{text[: LONGEST // 4]}…{text[-LONGEST * 3 // 4 :]}"  # paths mostly differ at the end

@@ -6,6 +6,8 @@ from pathlib import Path
 import geopandas as gpd
 import numpy as np
 import shapely
+from pyproj import Transformer
+from pyproj.exceptions import ProjError
 from shapely.errors import GEOSException
 
 from glavitu.errors import InputError
@@ -118,9 +120,16 @@ def polygons_in(reference):
 
 
 def check_crs(outlines, what):
-    """Refuse outlines that do not say where they lie."""
+    """Refuse outlines that do not say where on Earth they lie."""
     if outlines.crs is None:
         raise InputError(f"the {what} outlines have no CRS; set it, e.g. with frame.set_crs")
+    try:
+        Transformer.from_crs(outlines.crs, "EPSG:4326")
+    except ProjError:
+        raise InputError(
+            f"the {what} outlines have the CRS {outlines.crs.name!r}, which is of no place on "
+            "Earth; set it, e.g. with frame.set_crs(..., allow_override=True)"
+        ) from None
 
 
 def names_of(glaciers):

@@ -10,6 +10,7 @@ from glavitu.files import read_json, replacing
 from glavitu.mapping import map_scene
 from glavitu.mapping_settings import check_options, read_trained
 from glavitu.options import counted
+from glavitu.outputs import record_path
 from glavitu.progress import say
 from glavitu.streaming import connected
 from glavitu.tables import inside, read_table
@@ -40,9 +41,10 @@ def map_scenes(weights, csv, out, *, scheduler=None, **options):
     Returns
     -------
     pandas.DataFrame
-        The table's rows of ``scenes.csv``: ``name``, ``date``, ``outlines``, ``area_km2``, the
-        figures of the comparison, ``remarks`` and ``error``, the line that says why a scene has no
-        map. Scenes that are mapped already are not mapped again.
+        The table's rows of ``scenes.csv``: ``name``, ``date``, ``weights`` (the name of the
+        training), ``outlines``, ``area_km2``, the figures of the comparison, ``remarks`` and
+        ``error``, the line that says why a scene was not mapped; figures beside it are those of
+        the map that stays. Scenes that are mapped already are not mapped again.
 
     Raises
     ------
@@ -123,7 +125,12 @@ def _kept(folder):
 
 
 def _figures(found):
-    told = {"date": found["recipe"]["outlines"]["date"], "remarks": " ".join(found["remarks"])}
+    recipe = found["recipe"]
+    told = {
+        "date": recipe["outlines"]["date"],
+        "weights": record_path(Path(recipe["weights"])).stem,
+        "remarks": " ".join(found["remarks"]),
+    }
     return {key: found[key] for key in FIGURES} | found.get("comparison", {}) | told
 
 
@@ -147,7 +154,7 @@ def _write(rows, out):
 def _summary(rows):
     """Return rows as a table, the figures of comparisons between the others."""
     summary = pd.DataFrame(rows)
-    first, last = ["name", "date", "outlines", "area_km2"], ["remarks", "error"]
+    first, last = ["name", "date", "weights", *FIGURES], ["remarks", "error"]
     compared = [column for column in summary if column not in first + last]
     summary = summary.reindex(columns=first + compared + last)
     counts = {"outlines", "glaciers", "glaciers_mapped", "glaciers_missed"} & set(summary)

@@ -74,7 +74,7 @@ def map_scene(
         ``confidence.tif`` (calibrated probability of the class mapped), ``outlines.gpkg``,
         ``quicklook.png`` and ``map.json``; with a reference also ``comparison.csv``.
     grid : str, optional
-        The source whose grid is the map's; by default ``optical``.
+        The source whose grid is the map's; by default ``optical``, or the network's first.
     nodata : dict of str to float, optional
         Source -> value that means no data in its raster, beside what the raster itself declares.
     factors : dict of str to float, optional
@@ -125,7 +125,8 @@ def map_scene(
     ------
     InputError
         For weights without a record, rasters or settings that do not fit, or a folder with another
-        map: the message names the first setting that differs.
+        map: the message names the settings that differ. Files that were moved or copied are the
+        same.
     """
     if not isinstance(weights, str | Path):
         raise InputError(
@@ -158,7 +159,7 @@ def map_scene(
         "weights": str(weights),
         "paths": paths,
         "inputs": built["inputs"],
-        "grid": grid,
+        "grid": options["grid"],
         "size": built["patch_size"],
         "precision": precision,
     } | {key: options[key] for key in PREDICTING}

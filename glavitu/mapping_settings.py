@@ -107,9 +107,10 @@ def by_source(name, values):
 
 
 def _grid(grid, inputs):
+    """Return the source whose grid is the map's: that given, optical, or the network's first."""
     if grid not in (None, *inputs):
         raise InputError(f"grid is {grid!r}, expected {' or '.join(inputs)}")
-    return grid
+    return grid or ("optical" if "optical" in inputs else next(iter(inputs)))
 
 
 def _at_least(least, name, number):
@@ -169,17 +170,44 @@ def finished(out, recipe, overwrite):
     record = read_json(path, "recipe", "remarks")
     if not isinstance(record["recipe"], dict):
         raise InputError(f"{path} holds no settings of a map; name another folder (-o)")
-    change = next(iter(changes(record["recipe"], recipe, UNSPOKEN)), None)
+    old = placed(record["recipe"], recipe)
+    change = changes(_compared(old), _compared(recipe), UNSPOKEN)
     if not change and all((out / name).exists() for name in OUTPUTS):
         return record
     if change and not overwrite:
-        kept = ", which predicts nothing again" * (decisive(record["recipe"]) == decisive(recipe))
+        kept = ", which predicts nothing again" * (decisive(old) == decisive(recipe))
         raise InputError(
             f"{out} has a map with {change}; name another folder (-o) or --overwrite{kept}"
         )
     if change:
         say(f"{out.name}: the map with {change} is replaced")
     return None
+
+
+def placed(old, new):
+    """Return an old recipe with its files where the new one has them, if they are the same."""
+    was, paths = old.get("fingerprints"), old.get("paths")
+    if not isinstance(was, dict) or not isinstance(paths, dict):
+        return old
+    pairs = [(path, new["paths"].get(source)) for source, path in paths.items()]
+    pairs += [(old.get("weights"), new["weights"])]
+    moved = {
+        before: after
+        for before, after in pairs
+        if isinstance(before, str) and was.get(before) == new["fingerprints"].get(after, "gone")
+    }
+    return old | {
+        "weights": moved.get(old.get("weights"), old.get("weights")),
+        "paths": {source: moved.get(path, path) for source, path in paths.items()},
+        "fingerprints": {moved.get(path, path): found for path, found in was.items()},
+    }
+
+
+def _compared(recipe):
+    """Return the settings that a map is compared by, those of outlines beside the others."""
+    outlines = recipe.get("outlines")
+    rest = {key: recipe.get(key) for key in AFTERWARDS if key != "outlines"}
+    return decisive(recipe) | rest | (outlines if isinstance(outlines, dict) else {})
 
 
 def decisive(recipe):

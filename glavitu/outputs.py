@@ -73,7 +73,7 @@ class Outputs:
             alone = f"{self.weights} has no record of a training, {self.record.name}, beside it"
             return alone if self.weights.exists() else None
         found = {key: found.get(key) for key in settings}
-        if differs := "; ".join(changes(found, settings, {"data": "other data"})):
+        if differs := changes(found, settings, {"data": "other data"}):
             return f"{self.weights.parent} has another training named {self.name!r} ({differs})"
         if self.are_foreign():
             return f"{self.weights} is not what its training left there"

@@ -174,7 +174,7 @@ def predict(
             model = trained.load_for(tiles, labelled=False)
             tiles.check_values(trained.inputs)
             if change := change_of(folder, recipe):
-                say(f"{name}: predicted anew ({change})")
+                say(f"{name}: the predictions with {change} are replaced")
             clear_predictions(folder)
             _predict_all(model, tiles, folder, recipe)
     return [folder / f"{tile}.nc" for tile in tiles]

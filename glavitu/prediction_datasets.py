@@ -84,10 +84,10 @@ def change_of(folder, recipe):
         return None
     before = read_json(record, "recipe")["recipe"]
     before = before if isinstance(before, dict) else {}
-    given = "given" if recipe["weights_given"] else "left out"
-    unspoken = {key: f"other {key}" for key in ("inputs", "weights", "data", "tiles")}
-    found = changes(before, recipe, unspoken | {"weights_given": f"--weights {given}"})
-    return "; ".join(found) or "files were gone"
+    given = f"--weights {'given' if before.get('weights_given') else 'left out'}"
+    unspoken = {key: f"other {key}" for key in ("weights", "data", "tiles")}
+    unspoken["weights_given"] = given
+    return changes(before, recipe, unspoken) or "files that are gone"
 
 
 def clear_predictions(folder):

@@ -13,7 +13,7 @@ from rasterio.windows import Window
 
 from glavitu.errors import InputError
 from glavitu.files import naming, read_json, write_json
-from glavitu.mapping_settings import RAW, decisive
+from glavitu.mapping_settings import RAW, decisive, placed
 from glavitu.progress import progress, say
 from glavitu.strips import predict_strip, scene_starts
 
@@ -37,7 +37,7 @@ def reuse(scene, out, recipe):
     if not ((out / "map.json").exists() and map_.exists()):
         return None
     record = read_json(out / "map.json", "recipe")
-    if decisive(record["recipe"]) != decisive(recipe):
+    if decisive(placed(record["recipe"], recipe)) != decisive(recipe):
         return None
     height, width = scene.shape
     with suppress(rasterio.errors.RasterioIOError), rasterio.open(map_) as old:

@@ -89,6 +89,8 @@ def train(
             gone = paths.record.exists() and not conflict
             if gone:
                 say(f"{paths.name}: its weights are gone, so it is trained anew")
+            if conflict:
+                say(f"{paths.name}: {conflict}; it is trained anew")
             replaces = gone or conflict is not None
             _train(architecture, paths, settings, profile, tiles, replaces=replaces)
         return pd.read_csv(paths.log)

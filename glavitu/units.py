@@ -124,15 +124,17 @@ def unlike_training(pixels, scaling):
     for source, values in pixels.items():
         low, high = (np.array(scaling[source][key]) for key in ("low", "high"))
         scaled = (values - low) / (high - low)
+        least, most = np.nanpercentile(values, (1, 99), axis=0)
         with np.errstate(invalid="ignore"):
             outside = ((scaled < -0.5) | (scaled > 1.5)).sum(0) / np.isfinite(scaled).sum(0)
         if (far := np.flatnonzero(outside > FAR)).size:
             remarks.append(
                 f"{_bands(source, far)}: {_from_to(outside[far], '.0%')} of the pixels are far "
                 f"from the training data's {_ranges(low[far], high[far])} (in this raster's "
-                "units); other units, or other ground?"
+                f"units); most are {_ranges(least[far], most[far])}. Other units, which a factor "
+                "mends, or other ground?"
             )
-        spread = np.diff(np.nanpercentile(scaled, (1, 99), axis=0), axis=0)[0]
+        spread = (most - least) / (high - low)
         if (flat := np.flatnonzero((outside <= FAR) & (spread < FLAT))).size:
             remarks.append(
                 f"{_bands(source, flat)}: values hardly vary, by {_from_to(spread[flat], '.2%')} "

@@ -57,6 +57,10 @@ def test_the_antimeridian_and_the_pole_are_no_special_cases(crs, west, north, si
         (outlines(box(50, 0, 60, 9), crs="EPSG:32632"), "no glacier in the scene"),
         (outlines(shapely.Point(9, 46)), "no polygons"),
         (outlines(box(9, 45, 10, 46), crs=None), "have no CRS"),
+        (
+            outlines(box(9, 45, 10, 46), crs='LOCAL_CS["Undefined Cartesian SRS",UNIT["Meter",1]]'),
+            "have the CRS 'Undefined Cartesian SRS', which is of no place on Earth",
+        ),
     ],
 )
 def test_an_inventory_without_glaciers_about_the_scene_is_refused(reference, reason):

@@ -218,6 +218,7 @@ def test_the_summary_keeps_the_maps_of_other_tables(weights, table, tmp_path):
     stored = pd.read_csv(tmp_path / "out" / "scenes.csv", dtype={"date": str})
     assert stored["name"].tolist() == ["c", "a"]
     assert stored["date"][1] == "2020" and stored["outlines"].notna().all()
+    assert stored["weights"].tolist() == ["net", "net"]
     rows[rows["name"] == "a"].to_csv(table, index=False)
     map_scenes(weights, table, tmp_path / "out", min_area=0)
     again = pd.read_csv(tmp_path / "out" / "scenes.csv", dtype={"date": str})

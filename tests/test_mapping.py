@@ -155,7 +155,7 @@ def test_a_finished_map_is_kept_and_another_refused_unless_overwritten(weights, 
     first = mapping.map_scene(weights, paths, out)
     before = (out / "glacier.tif").stat().st_mtime_ns
     assert mapping.map_scene(weights, paths, out)["outlines"] == first["outlines"]
-    with pytest.raises(InputError, match="has a map with stride 8, not 4; name another"):
+    with pytest.raises(InputError, match="has a map with stride 8 instead of 4; name another"):
         mapping.map_scene(weights, paths, out, stride=4)
     assert (out / "glacier.tif").stat().st_mtime_ns == before
     mapping.map_scene(weights, paths, out, stride=4, overwrite=True)

@@ -1,3 +1,5 @@
+import shutil
+
 import geopandas as gpd
 import numpy as np
 import pandas as pd
@@ -175,16 +177,20 @@ def test_a_map_that_has_lost_a_file_is_made_again(weights, scene, tmp_path):
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"stride": 4}, r"out has a map with stride 8, not 4; name .* --overwrite$"),
-        ({"symmetries": True}, "a map with symmetries False, not True; name"),
+        ({"stride": 4}, r"out has a map with stride 8 instead of 4; name .* --overwrite$"),
+        ({"symmetries": True}, "a map with symmetries False instead of True; name"),
         (
             {"picture": {"optical": [1, 2, 3]}},
-            "not optical=1,2,3; .*predicts nothing",
+            "picture none instead of optical=1,2,3; .*predicts nothing",
         ),
-        ({"factors": {"dem": 2}}, "a map with dem of factors none, not 2; name"),
-        ({"nodata": {"dem": 0}}, "a map with dem of nodata none, not 0; name"),
-        ({"grid": "dem"}, "a map with grid none, not 'dem'; name"),
-        ({"date": "2020"}, "a map with date of outlines '', not '2020'; name"),
+        (
+            {"stride": 4, "symmetries": True, "min_area": 1},
+            "stride 8 instead of 4, symmetries False instead of True, min_area 0.01 instead of 1.0",
+        ),
+        ({"factors": {"dem": 2}}, "a map with factors of dem none instead of 2; name"),
+        ({"nodata": {"dem": 0}}, "a map with nodata of dem none instead of 0; name"),
+        ({"grid": "dem"}, "a map with grid 'optical' instead of 'dem'; name"),
+        ({"date": "2020"}, "a map with date '' instead of '2020'; name"),
     ],
 )
 def test_the_setting_that_differs_is_named(weights, scene, tmp_path, options, message):
@@ -196,10 +202,35 @@ def test_the_setting_that_differs_is_named(weights, scene, tmp_path, options, me
     assert files(tmp_path / "out") == before
 
 
+def test_what_changes_no_map_is_no_other_setting(weights, scene, tmp_path, capsys):
+    paths, out = scene[0], tmp_path / "out"
+    map_scene(weights, paths, out)
+    before = files(out)
+    map_scene(weights, paths, out, grid="optical", batch_size=3)
+    moved = shutil.copytree(weights.parent, tmp_path / "moved") / weights.name
+    copies = {s: shutil.copy(path, tmp_path / f"{s}-copy.tif") for s, path in paths.items()}
+    map_scene(moved, copies, out)
+    assert files(out) == before
+    map_scene(moved, copies, out, min_area=1, overwrite=True)
+    assert "its probabilities are used again" in capsys.readouterr().out
+
+
+def test_paths_that_differ_at_their_end_are_told_apart(weights, scene, tmp_path):
+    folder, out = tmp_path / ("long" * 50), tmp_path / "out"
+    folder.mkdir()
+    for name in ("a.tif", "b.tif"):
+        shutil.copy(scene[0]["dem"], folder / name)
+    with rasterio.open(folder / "b.tif", "r+") as file:
+        file.write(file.read() + 1)
+    map_scene(weights, scene[0] | {"dem": folder / "a.tif"}, out)
+    with pytest.raises(InputError, match=r"paths of dem .*/a.tif' instead of .*/b.tif'; name"):
+        map_scene(weights, scene[0] | {"dem": folder / "b.tif"}, out)
+
+
 def test_a_map_that_is_replaced_says_what_differs(weights, scene, tmp_path, capsys):
     map_scene(weights, scene[0], tmp_path / "out", stride=16)
     map_scene(weights, scene[0], tmp_path / "out", overwrite=True)
-    assert "out: the map with stride 16, not 8 is replaced" in capsys.readouterr().out
+    assert "out: the map with stride 16 instead of 8 is replaced" in capsys.readouterr().out
 
 
 def test_bands_in_another_order_than_the_trainings_are_refused(weights, scene, tmp_path):

@@ -175,20 +175,23 @@ def test_predictions_by_given_weights_have_the_name_of_their_network(
     train("resunet", name="mine", **options)
     weights = tmp_path / "weights" / "mine.weights.h5"
     assert {path.parent.name for path in predict(weights=weights, **options)} == {"resunet"}
-    assert "predicted anew" not in capsys.readouterr().out
+    assert "are replaced" not in capsys.readouterr().out
     predict(weights=weights, stride=5, **options)
-    assert "resunet: predicted anew (stride 8, not 5)" in capsys.readouterr().out
+    assert (
+        "resunet: the predictions with stride 8 instead of 5 are replaced"
+        in capsys.readouterr().out
+    )
     predict("resunet", name="mine", stride=5, **options)
     assert "anew" not in capsys.readouterr().out
     folder = tmp_path / "predictions" / "mine"
     next(folder.glob("*.nc")).unlink()
     predict(name="mine", stride=5, **options)
-    assert "mine: predicted anew (files were gone)" in capsys.readouterr().out
+    assert "mine: the predictions with files that are gone are replaced" in capsys.readouterr().out
     predict(name="mine", weights=weights, stride=5, **options)
-    assert "mine: predicted anew (--weights given)" in capsys.readouterr().out
+    assert "mine: the predictions with --weights left out are replaced" in capsys.readouterr().out
     train("resunet", name="mine", overwrite=True, seed=1, **options)
     predict(name="mine", weights=weights, stride=5, **options)
-    assert "mine: predicted anew (other weights)" in capsys.readouterr().out
+    assert "mine: the predictions with other weights are replaced" in capsys.readouterr().out
 
 
 def test_tiles_scaled_otherwise_than_the_trainings_are_refused(tiny_data, tiny_profile, tmp_path):

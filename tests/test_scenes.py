@@ -189,6 +189,13 @@ def test_a_missing_column_is_named(tile_table, tmp_path, column):
         compile_tiles(tile_table, tmp_path / "out")
 
 
+@pytest.mark.parametrize("separator", [";", "\t"])
+def test_tables_of_other_separators_are_told_as_such(tile_table, tmp_path, separator):
+    pd.read_csv(tile_table).to_csv(tile_table, sep=separator, index=False)
+    with pytest.raises(InputError, match=r"is separated by .*; expected commas"):
+        compile_tiles(tile_table, tmp_path / "out")
+
+
 @pytest.mark.parametrize(
     ("shape", "transform"),
     [((1, 10, 10), (60, 0, 500_000, 0, -60, 5_000_000)), ((1, 20, 20), (30, 0, 0, 0, -30, 0))],

@@ -257,7 +257,7 @@ def test_trainings_of_another_study_stay_unless_overwritten(short_study, monkeyp
     profile, data, out = short_study
     weights = out / "weights" / "setr.weights.h5"
     before = weights.read_bytes()
-    other = r"02_train_setr stopped .* has another training named 'setr' \(seed 0, not 1\)"
+    other = r"02_train_setr stopped .* has another training named 'setr' \(seed 0 instead of 1\)"
     with pytest.raises(InputError, match=other):
         run_study(profile, data=data, out=out, seed=1)
     assert weights.read_bytes() == before

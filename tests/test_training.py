@@ -153,10 +153,12 @@ def test_a_result_of_other_settings_is_kept_unless_overwritten(tiny_data, tiny_p
     options = {"profile": tiny_profile, "data": tiny_data, "out": tmp_path}
     train("resunet", **options)
     before = weights_of(tmp_path)
-    with pytest.raises(InputError, match=r"another training named 'resunet' \(seed 0, not 1\)"):
+    with pytest.raises(
+        InputError, match=r"another training named 'resunet' \(seed 0 instead of 1\)"
+    ):
         train("resunet", seed=1, **options)
     profile = tiny_profile.with_changes(sources=["dem"], epochs=5)
-    told = r"\(optical of inputs 3, not none; epochs \d, not 5\)"
+    told = r"\(inputs of optical 3 instead of none, epochs \d instead of 5\)"
     with pytest.raises(InputError, match=told):
         train("resunet", **options | {"profile": profile})
     assert all(np.array_equal(v, weights_of(tmp_path)[k]) for k, v in before.items())
