@@ -25,20 +25,17 @@ def changes(old, new, unspoken):
     found = []
     for key, was, now in _different(old, new):
         both = isinstance(was, dict) and isinstance(now, dict)
-        if key not in unspoken:
-            inner = _different(was, now) if both else []
-            found += [
-                f"{name} {_in_words(a)} instead of {_in_words(b)}"
-                for name, a, b in [(f"{key} of {name}", a, b) for name, a, b in inner]
-                or [(key, was, now)]
-            ]
-        elif "{}" not in unspoken[key]:
-            found.append(unspoken[key])
-        elif both:
-            shared = [name for name, *_ in _different(was, now) if name in was and name in now]
-            found += [unspoken[key].format(name) for name in shared]
+        text, inner = unspoken.get(key), _different(was, now) if both else None
+        if text is None and inner is None:
+            found.append(_change(key, was, now))
+        elif text is None:
+            found += [_change(f"{key} of {name}", a, b) for name, a, b in inner]
+        elif inner is None or "{}" not in text:
+            found.append(text.format("all"))
         else:
-            found.append(unspoken[key].format("all"))
+            found += [text.format(name) for name, *_ in inner if name in was and name in now]
+    if not found and old != new:
+        return "other settings"
     more = f" and {len(found) - MOST} more" if len(found) > MOST else ""
     return ", ".join(found[:MOST]) + more
 
@@ -47,6 +44,10 @@ def _different(old, new):
     """Return each key whose values differ, with these."""
     keys = dict.fromkeys([*new, *old])
     return [(key, old.get(key), new.get(key)) for key in keys if old.get(key) != new.get(key)]
+
+
+def _change(key, was, now):
+    return f"{key} {_in_words(was)} instead of {_in_words(now)}"
 
 
 def _in_words(value):
