@@ -7,6 +7,7 @@ from pathlib import Path
 
 from glavitu.errors import InputError
 from glavitu.files import quietly
+from glavitu.interrupts import held
 from glavitu.profiles import check_precision
 
 
@@ -36,7 +37,7 @@ def keep_memory():
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 keep_memory()
 try:
-    with quietly():  # TensorFlow logs before it can be told not to
+    with held(), quietly():  # TensorFlow logs before it can be told not to
         import keras
         from keras import layers, ops
 except (ImportError, ValueError) as error:

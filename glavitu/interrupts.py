@@ -4,7 +4,18 @@ import signal
 import sys
 from contextlib import contextmanager
 
+SIGNALS = signal.SIGINT, signal.SIGALRM
 AGAIN = 1.0  # seconds after which an interrupt that had no effect is raised once more
+
+
+@contextmanager
+def held():
+    """Hold interrupts back until the block has ended: one may crash TensorFlow while imported."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager
@@ -25,9 +36,7 @@ def insistent():
     if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         yield interrupts
         return
-    before = {
-        number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGALRM)
-    }
+    before = {number: signal.signal(number, interrupt) for number in SIGNALS}
     try:
         yield interrupts
     finally:

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from glavitu.interrupts import held
+
 LINE = "error: interrupted; the same command goes on from here"
 
 
@@ -79,6 +81,16 @@ def test_an_interrupt_that_a_library_drops_is_raised_again():
     )
     assert (done.returncode, done.stdout) == (130, "cleaned up\n")
     assert done.stderr.strip() == "error: interrupted"
+
+
+def test_an_interrupt_that_is_held_back_comes_after_the_block():
+    done = []
+    with pytest.raises(KeyboardInterrupt):  # noqa: PT012
+        with held():
+            signal.raise_signal(signal.SIGINT)
+            done.append("block")
+        done.append("after")
+    assert done == ["block"] and not signal.pthread_sigmask(signal.SIG_BLOCK, [])
 
 
 @pytest.mark.parametrize("seconds", [1, 2])
