@@ -108,3 +108,8 @@ def in_words(names, bands):
 
 def _are_list(names):
     return isinstance(names, list | tuple) and are_names(names)
+
+
+def usual_grid(sources):
+    """Return the source whose grid a scene has where none is named."""
+    return "optical" if "optical" in sources else next(iter(sources))

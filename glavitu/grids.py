@@ -12,7 +12,7 @@ import numpy as np
 from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
-from glavitu.bands import complete_names
+from glavitu.bands import complete_names, usual_grid
 from glavitu.errors import InputError
 from glavitu.local_rasters import first_line, has_nodata
 from glavitu.rasters import cell_sizes, check_sources, inspect, listed, plan
@@ -56,7 +56,7 @@ def open_scene(paths, *, inputs=None, grid=None, nodata=None, factors=None):
     rasters = {source: inspect(path) for source, path in paths.items()}
     check_sources(rasters, inputs)
     if grid is None:
-        grid = "optical" if "optical" in paths else next(iter(paths))
+        grid = usual_grid(paths)
     if grid not in rasters:
         raise InputError(f"there is no {grid!r} to take the grid from; use {listed(rasters)}")
     nodata = nodata or {}

@@ -61,7 +61,7 @@ def map_scenes(weights, csv, out, *, scheduler=None, **options):
     read_calibration(weights)  # one of other weights is refused once, not for each scene
     table = _read(csv, inputs)
     _check_summary(csv, out)
-    rows, before = [], _maps(out)
+    rows, others = [], _maps(out)
     with connected(scheduler) as client:
         for _, scene in table.iterrows():
             row = {"name": scene["name"], "date": scene["date"], "error": ""}
@@ -74,8 +74,8 @@ def map_scenes(weights, csv, out, *, scheduler=None, **options):
                 row |= _kept(out / scene["name"]) | {"error": reason}
             rows.append(row)
             _report(row)
-            found = {row["name"] for row in rows}
-            _write(rows + [row for row in before if row["name"] not in found], out)
+            others.pop(scene["name"], None)
+            _write([*rows, *others.values()], out)
     return _summary(rows)
 
 
@@ -110,16 +110,16 @@ def _map(weights, csv, scene, inputs, out, options):
 
 
 def _maps(out):
-    """Return a row for each map that is in a folder."""
+    """Return the rows of the maps that are in a folder, by their names."""
     kept = {record.parent.name: _kept(record.parent) for record in sorted(out.glob("*/map.json"))}
-    return [{"name": name} | row | {"error": ""} for name, row in kept.items() if row]
+    return {name: {"name": name} | row | {"error": ""} for name, row in kept.items() if row}
 
 
 def _kept(folder):
-    """Return the summary of a map that stays as it could not be made anew, if it can be read."""
+    """Return the summary of a map that is there, nothing where it cannot be read."""
     try:
         found = _figures(read_json(folder / "map.json", *FIGURES, "recipe", "remarks"))
-    except (OSError, InputError, LookupError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError):
         return {}
     return found if all(isinstance(found[key], int | float) for key in FIGURES) else {}
 

@@ -6,7 +6,7 @@ from datetime import datetime
 from numbers import Real
 from pathlib import Path
 
-from glavitu.bands import recorded_names
+from glavitu.bands import recorded_names, usual_grid
 from glavitu.differences import changes
 from glavitu.errors import InputError
 from glavitu.files import read_json
@@ -110,7 +110,7 @@ def _grid(grid, inputs):
     """Return the source whose grid is the map's: that given, optical, or the network's first."""
     if grid not in (None, *inputs):
         raise InputError(f"grid is {grid!r}, expected {' or '.join(inputs)}")
-    return grid or ("optical" if "optical" in inputs else next(iter(inputs)))
+    return grid or usual_grid(inputs)
 
 
 def _at_least(least, name, number):

@@ -84,9 +84,10 @@ def change_of(folder, recipe):
         return None
     before = read_json(record, "recipe")["recipe"]
     before = before if isinstance(before, dict) else {}
-    given = f"--weights {'given' if before.get('weights_given') else 'left out'}"
     unspoken = {key: f"other {key}" for key in ("weights", "data", "tiles")}
-    unspoken["weights_given"] = given
+    unspoken["weights_given"] = (
+        f"--weights {'given' if before.get('weights_given') else 'left out'}"
+    )
     return changes(before, recipe, unspoken) or "files that are gone"
 
 

@@ -18,10 +18,10 @@ def read_table(csv, columns, expected):
     """
     table = _read_cells(csv)
     missing = [column for column in columns if column not in table]
-    for other in (";", "\t"):
-        if len(table.columns) == 1 and other in table.columns[0]:
-            raise InputError(f"{csv} is separated by {other!r}; expected commas")
     if missing:
+        for other in (";", "\t"):
+            if len(table.columns) == 1 and other in table.columns[0]:
+                raise InputError(f"{csv} is separated by {other!r}; expected commas")
         raise InputError(
             f"{csv} has no column {missing[0]!r}; expected {expected}; found {', '.join(table)}"
         )

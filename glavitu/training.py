@@ -86,13 +86,10 @@ def train(
             paths.checkpoint.unlink(missing_ok=True)
             say(f"{paths.name}: trained already")
         else:
-            gone = paths.record.exists() and not conflict
-            if gone:
-                say(f"{paths.name}: its weights are gone, so it is trained anew")
-            if conflict:
-                say(f"{paths.name}: {conflict}; it is trained anew")
-            replaces = gone or conflict is not None
-            _train(architecture, paths, settings, profile, tiles, replaces=replaces)
+            reason = conflict or ("its weights are gone" if paths.record.exists() else None)
+            if reason:
+                say(f"{paths.name}: {reason}, so it is trained anew")
+            _train(architecture, paths, settings, profile, tiles, replaces=reason is not None)
         return pd.read_csv(paths.log)
 
 
