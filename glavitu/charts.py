@@ -1,7 +1,11 @@
-"""Charts of the scores. Each function draws on given or new axes, returns them, and never shows."""
+"""Charts of trainings, scores and data.
+
+Each function draws on given or new axes, returns them, and never shows.
+"""
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter, PercentFormatter
 
 from glavitu import band_ratio
@@ -33,6 +37,62 @@ def tidy(ax, axis="both"):
     ax.grid(axis=axis, alpha=0.3)
     ax.spines[["top", "right"]].set_visible(False)
     return ax
+
+
+def plot_histograms(histograms, axes=None):
+    """Draw the distribution of each band for both classes, from a table of `band_histograms`."""
+    bands = list(histograms.groupby("name", sort=False))
+    if axes is None:
+        columns = min(5, len(bands))
+        rows = -(-len(bands) // columns)
+        _, axes = plt.subplots(
+            rows, columns, figsize=(2.2 * columns, 1.9 * rows), layout="constrained", squeeze=False
+        )
+    axes = np.ravel(axes)
+    for ax, (name, table) in zip(axes, bands, strict=False):
+        for label, colour in (("background", "#E69F00"), ("glacier", "#0072B2")):
+            ax.stairs(
+                table[label], [*table["from"], table["to"].iloc[-1]], color=colour, label=label
+            )
+        ax.set(title=name, yticks=[])
+    for ax in axes[len(bands) :]:
+        ax.set_axis_off()
+    handles, labels = axes[0].get_legend_handles_labels()
+    axes[0].figure.legend(handles, labels, loc="outside upper center", ncols=2, frameon=False)
+    axes[0].figure.supxlabel("scaled value")
+    axes[0].figure.supylabel("share of pixels")
+    return axes
+
+
+def plot_training_curves(logs, axes=None):
+    """Draw training and validation loss, and validation IoU, against the epoch."""
+    if axes is None:
+        _, axes = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
+    for name, log in logs.items():
+        epochs, colour = log["epoch"] + 1, style(name)["color"]
+        axes[0].plot(epochs, log["loss"], color=colour, ls=":")
+        axes[0].plot(epochs, log["val_loss"], color=colour, marker=style(name)["marker"], ms=4)
+        axes[1].plot(
+            epochs,
+            log["val_output_iou_1"],
+            color=colour,
+            marker=style(name)["marker"],
+            ms=4,
+            label=title(name),
+        )
+    axes[0].set(xlabel="epoch", ylabel="focal loss (sum over heads)", yscale="log")
+    axes[0].legend(
+        handles=[
+            Line2D([], [], color="grey", ls=":", label="training"),
+            Line2D([], [], color="grey", marker="o", ms=4, label="validation"),
+        ]
+    )
+    axes[1].set(xlabel="epoch", ylabel="validation IoU (mean over patches)", ylim=(0, 1))
+    axes[1].legend()
+    for ax in axes:
+        ax.xaxis.get_major_locator().set_params(integer=True)
+        tidy(ax)
+    return axes
 
 
 def plot_iou_by_region(regions, seen=None, ax=None):

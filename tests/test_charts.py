@@ -111,7 +111,7 @@ def test_training_curves_count_epochs_from_one():
     log = pd.DataFrame(
         {"epoch": [0, 1], "loss": [2, 1], "val_loss": [3, 2], "val_output_iou_1": [0.25, 0.5]}
     )
-    losses, scores = plots.plot_training_curves({"glavitu": log})
+    losses, scores = charts.plot_training_curves({"glavitu": log})
     training, validation = losses.lines
     assert training.get_xydata().tolist() == [[1, 2], [2, 1]]
     assert validation.get_xydata().tolist() == [[1, 3], [2, 2]]

@@ -8,7 +8,7 @@ import nbformat
 import pandas as pd
 import pytest
 
-from glavitu import InputError, compile_tiles, load_profile, plots, report, results
+from glavitu import InputError, charts, compile_tiles, load_profile, report, results
 from glavitu.demo_data import make_demo_data, make_demo_scene
 from glavitu.exploration import band_histograms, count_tiles, surface_shares
 from glavitu.files import write_json
@@ -91,7 +91,7 @@ def test_counts_and_histograms_describe_the_tiles(demo):
     histograms = band_histograms(tiles)
     shares = histograms.groupby(["source", "band"])[["background", "glacier"]].sum()
     assert len(shares) == 10 and shares.to_numpy() == pytest.approx(1)
-    assert plots.plot_histograms(histograms)[0].get_title() == "dem elevation"
+    assert charts.plot_histograms(histograms)[0].get_title() == "dem elevation"
 
 
 def test_the_verdict_says_how_far_the_others_are_apart():
