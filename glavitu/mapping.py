@@ -190,7 +190,7 @@ def map_scene(
         with locked(out / "map.json"):
             record = finished(out, recipe, overwrite)
             if record:
-                remove_parts(out)
+                remove_parts(out, recipe)
             if record and given in (None, record.get("reference")):
                 say(f"{out.name}: mapped already")
                 return record
@@ -252,5 +252,5 @@ def _make(job, scene, out, record, reference, scheduler):
     draw(scene, out, reference, record["recipe"]["picture"])
     record["provenance"] = provenance()
     write_json(out / "map.json", record)
-    remove_parts(out)
+    remove_parts(out, record["recipe"])
     return record

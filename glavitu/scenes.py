@@ -1,6 +1,7 @@
 """`compile_tiles`: a `tiles.csv` of GeoTIFFs to HDF5 tile files."""
 
 import json
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from glavitu.bands import check_count, check_names, names_in
 from glavitu.errors import InputError
 from glavitu.files import locked, replacing
 from glavitu.geotiffs import read_raster
+from glavitu.hdf5 import open_file, reading
 from glavitu.hdf5_writing import open_new, write_tile
 from glavitu.local_rasters import check_crs
 from glavitu.profiles import UNFINISHED
@@ -41,7 +43,7 @@ def compile_tiles(csv, directory, *, patch_size=384, bands=None):
         2 debris-covered ice, 3 seasonal snow, 4 water, 5 vegetation) plus 10 in shadow or 20 under
         cloud; 255 or no data means unknown.
     directory : str or Path
-        Folder for the three files; existing ones are replaced.
+        Folder for the three files; those of an earlier call are replaced.
     patch_size : int
         Least height and width of the stored tiles, in pixels.
     bands : dict of str to list of str, optional
@@ -56,14 +58,29 @@ def compile_tiles(csv, directory, *, patch_size=384, bands=None):
     Raises
     ------
     InputError
-        For a table or raster that cannot be used; nothing is written then.
+        For a table or raster that cannot be used, or a folder with tile files from elsewhere, such
+        as downloaded ones; nothing is written then.
     """
     if not is_whole(patch_size) or not 1 <= patch_size <= LARGEST_PATCH:
         raise InputError(f"patch_size is {patch_size!r}, expected 1 to {LARGEST_PATCH} pixels")
+    _check_replaceable(directory)
     table, scaling, names = survey(csv, bands)
     with locked(Path(directory) / "tiles"):
         (Path(directory) / UNFINISHED).unlink(missing_ok=True)
         return write_splits(table, scaling, names, directory, patch_size)
+
+
+def _check_replaceable(directory):
+    """Refuse a folder with tile files that are not of `compile_tiles` and may be all there is."""
+    for path in filter(Path.exists, _files(directory).values()):
+        with suppress(InputError, IsADirectoryError), open_file(path) as file, reading(path):
+            if str(file.attrs.get("software")).startswith("glavitu "):
+                continue
+        raise InputError(f"{path} was not written by compile; name another folder, or remove it")
+
+
+def _files(directory):
+    return {split: Path(directory) / f"{split}.hdf5" for split in SPLITS}
 
 
 def survey(csv, bands=None):
@@ -81,8 +98,7 @@ def survey(csv, bands=None):
 
 def write_splits(table, scaling, names, directory, patch_size):
     """Write the files of `compile_tiles`, of what `survey` gives, to a folder that is locked."""
-    directory = Path(directory)
-    paths = {split: directory / f"{split}.hdf5" for split in SPLITS}
+    paths = _files(directory)
     with (
         replacing(paths["train"]) as train,
         replacing(paths["val"]) as val,
@@ -91,7 +107,7 @@ def write_splits(table, scaling, names, directory, patch_size):
         for split, part in zip(SPLITS, (train, val, test), strict=True):
             _write_split(part, table[table["split"] == split], scaling, names, patch_size)
         # Never some of these tiles beside some of those before, which were scaled otherwise.
-        for old in (*paths.values(), directory / "demo_data.json"):
+        for old in (*paths.values(), Path(directory) / "demo_data.json"):
             old.unlink(missing_ok=True)
     return paths
 

@@ -20,11 +20,21 @@ from glavitu.strips import predict_strip, scene_starts
 ROWS = 256  # of a raster read or written at once
 
 
-def remove_parts(out):
-    """Remove what a map that was cut off goes on from."""
+def remove_parts(out, recipe):
+    """Remove what a map that was cut off goes on from; say so where that is another map."""
     raw = out / RAW
+    if raw.exists() and not _is_begun(raw, recipe):
+        say(f"{out.name}: what was done of a map with other settings is removed")
     for path in (raw, raw.with_suffix(".json")):
         path.unlink(missing_ok=True)
+
+
+def _is_begun(raw, recipe):
+    """Tell whether the probabilities so far are of this recipe."""
+    settings = raw.with_suffix(".json")
+    with suppress(InputError):  # cut short
+        return settings.exists() and read_json(settings) == decisive(recipe)
+    return False
 
 
 def reuse(scene, out, recipe):
@@ -55,13 +65,12 @@ def reuse(scene, out, recipe):
 def predict_scene(job, scene, out, recipe, client):
     """Write the blended probabilities as raw float32 (y, x), NaN without data; return the path."""
     raw = out / RAW
-    settings, expected = raw.with_suffix(".json"), decisive(recipe)
     out.mkdir(parents=True, exist_ok=True)
-    if not (settings.exists() and read_json(settings) == expected):
+    if not _is_begun(raw, recipe):
         if raw.exists():
             say(f"{out.name}: begun anew, as the map that was cut off had other settings")
             raw.unlink()
-        write_json(settings, expected)
+        write_json(raw.with_suffix(".json"), decisive(recipe))
     height, width = scene.shape
     starts = scene_starts(height, job.size, job.stride)
     with naming(raw), open(raw, "ab") as file:

@@ -75,6 +75,36 @@ def test_what_comes_after_the_probabilities_is_made_anew_without_predicting(
     assert len(asked) == 5  # rows of windows over 70 pixels
 
 
+def test_what_was_done_of_another_map_does_not_go_without_a_word(
+    weights, scene, tmp_path, monkeypatch, capsys
+):
+    paths, out = scene[0], tmp_path / "out"
+    map_scene(weights, paths, out)
+    finished = files(out)
+    original, asked = streaming.predict_strip, []
+
+    def interrupted(job, row):
+        asked.append(row)
+        if len(asked) % 3 == 0:
+            raise KeyboardInterrupt
+        return original(job, row)
+
+    monkeypatch.setattr(streaming, "predict_strip", interrupted)
+    for stride in (4, 16):
+        with pytest.raises(KeyboardInterrupt):
+            map_scene(weights, paths, out, stride=stride, overwrite=True)
+    assert "begun anew, as the map that was cut off had other settings" in _told(capsys)
+    map_scene(weights, paths, out)
+    assert "what was done of a map with other settings is removed" in _told(capsys)
+    assert files(out) == finished
+    map_scene(weights, paths, out)
+    assert _told(capsys) == "out: mapped already\n"
+
+
+def _told(capsys):
+    return "".join(capsys.readouterr())
+
+
 def _band(path):
     with rasterio.open(path) as file:
         return np.nan_to_num(file.read(1), nan=-1)

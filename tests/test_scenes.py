@@ -271,6 +271,21 @@ def test_existing_files_survive_a_compilation_that_fails(tile_table, tmp_path):
     assert (tmp_path / "out" / "test.hdf5").read_bytes() == before
 
 
+def test_tile_files_from_elsewhere_are_never_replaced(tile_table, tmp_path):
+    files = compile_tiles(tile_table, tmp_path / "out")
+    compile_tiles(tile_table, tmp_path / "out")  # its own are
+    with h5py.File(files["val"], "a") as file:
+        del file.attrs["software"]
+    before = {path: path.read_bytes() for path in files.values()}
+    with pytest.raises(InputError, match=r"val.hdf5 was not written by compile"):
+        compile_tiles(tile_table, tmp_path / "out")
+    files["val"].write_text("notes")
+    with pytest.raises(InputError, match=r"val.hdf5 was not written by compile"):
+        compile_tiles(tile_table, tmp_path / "out")
+    assert files["val"].read_text() == "notes"
+    assert all(path.read_bytes() == before[path] for path in (files["train"], files["test"]))
+
+
 @pytest.mark.parametrize(
     ("name", "size", "sources"),
     [
