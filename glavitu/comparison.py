@@ -96,7 +96,11 @@ def by_region(scores):
 
 
 def mean_iou(scores):
-    """Return a row per method: mean IoU over regions with interval, std over regions and seeds."""
+    """Return a row per method: mean IoU over regions with interval, std over regions and seeds.
+
+    The regions are all there are (their deviations are divided by their number, as `summarise`
+    does), the seeds a sample (by one less).
+    """
     samples = bootstrap(scores)
     table = with_interval(_mean(samples), "mean IoU")
     regions = pool(scores, by=["method", "name", "region"]).query("tp + fn > 0")

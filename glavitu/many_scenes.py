@@ -98,7 +98,9 @@ def _check_summary(csv, out):
     if summary.exists() and (
         summary.samefile(csv) or b"outlines" not in summary.read_bytes()[:1000]
     ):
-        raise InputError(f"{summary} would be overwritten by the summary; name another folder (-o)")
+        raise InputError(
+            f"{summary} would be overwritten by the summary; name another folder (out)"
+        )
 
 
 def _map(weights, csv, scene, inputs, out, options):

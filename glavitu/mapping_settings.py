@@ -149,14 +149,14 @@ def check_date(date):
 def check_outputs(out, inputs):
     """Refuse a folder where files that are not of a map of ours would be lost."""
     if out.exists() and not out.is_dir():
-        raise InputError(f"{out} is a file; name a folder (-o)")
+        raise InputError(f"{out} is a file; name a folder (out)")
     files = [out / name for name in (*OUTPUTS, "comparison.csv", "map.json")]
     resolved = {path.resolve() for path in files}  # also through links and ..
     lost = [path for path in inputs if Path(path).resolve() in resolved]
     if not (out / "map.json").exists() and not (out / RAW).with_suffix(".json").exists():
         lost += [path for path in files if path.exists()]
     if lost:
-        raise InputError(f"{lost[0]} would be overwritten by the map; name another folder (-o)")
+        raise InputError(f"{lost[0]} would be overwritten by the map; name another folder (out)")
 
 
 def finished(out, recipe, overwrite):
@@ -169,7 +169,7 @@ def finished(out, recipe, overwrite):
         return None
     record = read_json(path, "recipe", "remarks")
     if not isinstance(record["recipe"], dict):
-        raise InputError(f"{path} holds no settings of a map; name another folder (-o)")
+        raise InputError(f"{path} holds no settings of a map; name another folder (out)")
     old = placed(record["recipe"], recipe)
     change = changes(_compared(old), _compared(recipe), UNSPOKEN)
     if not change and all((out / name).exists() for name in OUTPUTS):
@@ -177,7 +177,7 @@ def finished(out, recipe, overwrite):
     if change and not overwrite:
         kept = ", which predicts nothing again" * (decisive(old) == decisive(recipe))
         raise InputError(
-            f"{out} has a map with {change}; name another folder (-o) or --overwrite{kept}"
+            f"{out} has a map with {change}; name another folder (out) or overwrite it{kept}"
         )
     if change:
         say(f"{out.name}: the map with {change} is replaced")
@@ -226,6 +226,6 @@ def clear(out, *, compares):
     if (out / "map.json").exists():
         compared = "reference" in read_json(out / "map.json")
         if compared and not compares:
-            say(f"{out.name}: the comparison goes with the old map; --reference compares the new")
+            say(f"{out.name}: the comparison goes with the old map; the new one has no reference")
         for name in (*OUTPUTS, *(["comparison.csv"] if compared else []), "map.json"):
             (out / name).unlink(missing_ok=True)

@@ -85,9 +85,7 @@ def change_of(folder, recipe):
     before = read_json(record, "recipe")["recipe"]
     before = before if isinstance(before, dict) else {}
     unspoken = {key: f"other {key}" for key in ("weights", "data", "tiles")}
-    unspoken["weights_given"] = (
-        f"--weights {'given' if before.get('weights_given') else 'left out'}"
-    )
+    unspoken["weights_given"] = f"weights {'given' if before.get('weights_given') else 'left out'}"
     return changes(before, recipe, unspoken) or "files that are gone"
 
 

@@ -207,7 +207,7 @@ def test_a_map_that_has_lost_a_file_is_made_again(weights, scene, tmp_path):
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"stride": 4}, r"out has a map with stride 8 instead of 4; name .* --overwrite$"),
+        ({"stride": 4}, r"out has a map with stride 8 instead of 4; name .* overwrite it$"),
         ({"symmetries": True}, "a map with symmetries False instead of True; name"),
         (
             {"picture": {"optical": [1, 2, 3]}},

@@ -188,7 +188,7 @@ def test_predictions_by_given_weights_have_the_name_of_their_network(
     predict(name="mine", stride=5, **options)
     assert "mine: the predictions with files that are gone are replaced" in capsys.readouterr().out
     predict(name="mine", weights=weights, stride=5, **options)
-    assert "mine: the predictions with --weights left out are replaced" in capsys.readouterr().out
+    assert "mine: the predictions with weights left out are replaced" in capsys.readouterr().out
     train("resunet", name="mine", overwrite=True, seed=1, **options)
     predict(name="mine", weights=weights, stride=5, **options)
     assert "mine: the predictions with other weights are replaced" in capsys.readouterr().out

@@ -176,7 +176,7 @@ def test_weights_of_others_are_not_taken_for_a_training_nor_replaced(
     weights = tmp_path / "weights" / "resunet.weights.h5"
     weights.parent.mkdir()
     weights.write_text("published")
-    with pytest.raises(InputError, match=r"has no record of a training.*--overwrite"):
+    with pytest.raises(InputError, match=r"has no record of a training.*overwrite"):
         train("resunet", **options)
     assert weights.read_text() == "published"
     assert len(train("resunet", overwrite=True, **options)) == 2
@@ -253,7 +253,7 @@ def test_other_weights_in_the_place_of_the_best_are_not_taken_for_them(
     cut_off(monkeypatch, **options)
     for content in (b"hello", others):
         weights.write_bytes(content)
-        with pytest.raises(InputError, match=r"resunet\.weights\.h5 is not what .* --overwrite"):
+        with pytest.raises(InputError, match=r"resunet\.weights\.h5 is not what .* overwrite"):
             train("resunet", **options)
         assert weights.read_bytes() == content
     with pytest.raises(InputError, match=r"weights\.h5 is not what .*; run train again"):
@@ -293,7 +293,7 @@ def test_a_training_whose_log_is_gone_is_made_again_if_wanted(tiny_data, tiny_pr
     options = {"profile": tiny_profile, "data": tiny_data, "out": tmp_path}
     train("resunet", **options)
     (tmp_path / "logs" / "resunet_log.csv").unlink()
-    with pytest.raises(InputError, match=r"resunet_log\.csv, the log .* is gone.*--overwrite"):
+    with pytest.raises(InputError, match=r"resunet_log\.csv, the log .* is gone.*overwrite"):
         train("resunet", **options)
     assert len(train("resunet", overwrite=True, **options)) == 2
 
