@@ -1,10 +1,12 @@
-"""Count the lines of `glavitu/` that the default tests run, in whatever process they do.
+"""Count the lines of `glavitu/` that the default tests run, also in processes that they start.
 
     pip install "coverage>=7.10"
     python tools/line_coverage.py [PYTEST OPTION ...]
     python tools/publish.py runs/coverage figures
 
-It takes as long as the tests, some ten minutes on two cores, and ends with their status.
+It takes as long as the tests, some ten minutes on two cores, and ends with their status. What only
+the kernels of notebooks run, such as most of what seems to lack in `results.py` and `plots.py`, is
+not counted: a study ends them at once when a notebook is done.
 """
 
 import argparse
