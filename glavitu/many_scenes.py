@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from glavitu.calibration import read_calibration
 from glavitu.errors import InputError
 from glavitu.files import read_json, replacing
 from glavitu.mapping import map_scene
@@ -14,6 +13,7 @@ from glavitu.outputs import record_path
 from glavitu.progress import say
 from glavitu.streaming import connected
 from glavitu.tables import inside, read_table
+from glavitu.temperature import read_calibration
 
 FIXED_COLUMNS = ("name", "date", "reference")
 SUMMARY = "scenes.csv"

@@ -10,9 +10,7 @@ from shapely import box
 
 from glavitu import units
 from glavitu.agreement import compare_outlines
-from glavitu.backend import resolve
 from glavitu.bands import check_order
-from glavitu.calibration import read_calibration
 from glavitu.errors import InputError
 from glavitu.files import locked, write_json
 from glavitu.grids import open_scene
@@ -31,6 +29,7 @@ from glavitu.provenance import fingerprint, provenance
 from glavitu.rasters import pixel_size
 from glavitu.streaming import connected, predict_scene, remove_parts, reuse
 from glavitu.strips import Job, check_dropout, opened
+from glavitu.temperature import read_calibration
 
 # Options that, with rasters, grid and precision, decide the probabilities.
 PREDICTING = ("nodata", "stride", "batch_size", "symmetries", "dropout_samples", "factors")
@@ -178,7 +177,7 @@ def map_scene(
         given = {"path": str(Path(reference).absolute()), "fingerprint": fingerprint(reference)}
     check_outputs(out, files if given is None else [*files, given["path"]])
     if settings["dropout_samples"]:
-        check_dropout(str(weights), resolve(precision))
+        check_dropout(str(weights), precision)
     reading = {key: settings[key] for key in ("inputs", "grid", "nodata", "factors")}
     with (
         rasterio.Env(GDAL_CACHEMAX=CACHE),
@@ -208,7 +207,6 @@ def map_scene(
                     + units.unlike_training(pixels, scaling),
                     "recipe": recipe,
                 }
-                settings["precision"] = resolve(precision)
                 job = Job(**settings, scaling=scaling)
                 record = _make(job, scene, out, record, inventory, scheduler)
             if given:
@@ -238,6 +236,9 @@ def _check_place(grid, reference):
 
 def _make(job, scene, out, record, reference, scheduler):
     """Make a map; write and return the completed record."""
+    from glavitu.backend import resolve  # not above, as in `strips`
+
+    job = job._replace(precision=resolve(job.precision))
     if scheduler is None:
         opened(job)  # weights that cannot be used show before anything is written
     replaced = reuse(scene, out, record["recipe"])

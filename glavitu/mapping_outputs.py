@@ -8,12 +8,12 @@ from rasterio.windows import Window
 
 from glavitu.agreement import compare_outlines
 from glavitu.bands import colours_of, in_words
-from glavitu.calibration import confidence
 from glavitu.files import quietly, replacing, reserve
 from glavitu.inventories import read_outlines
 from glavitu.outlines import trace, valid_extent, write_outlines
 from glavitu.plots import plot_quicklook, stretch
 from glavitu.streaming import ROWS
+from glavitu.temperature import confidence
 from glavitu.tiles import UNLABELLED
 
 PICTURE = 1200  # most pixels of a side of the picture

@@ -1,4 +1,8 @@
-"""Predict one row of windows of a scene, here or in a worker elsewhere."""
+"""Predict one row of windows of a scene, here or in a worker elsewhere.
+
+Keras is imported by what needs a network, so that a map that is there, or cannot be made, needs no
+seconds to say so.
+"""
 
 import json
 import os
@@ -7,12 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from glavitu.backend import keras
 from glavitu.errors import InputError
-from glavitu.folding import folded
 from glavitu.grids import open_scene
 from glavitu.scenes import scale
-from glavitu.weights import load_model
 from glavitu.windows import filled, in_batches, window_starts, window_weights
 
 CHUNK = 8192  # columns of a strip held in memory at once, in pixels
@@ -91,6 +92,8 @@ def _chunks(columns, length):
 
 def _ask(model, patches, job, row, column):
     """Return the probability of glacier (n, y, x), averaged over symmetries and dropout."""
+    from glavitu.backend import ops
+
     turned = [(flip, turns) for flip in (False, True) for turns in range(4)]
     answers = []
     for flip, turns in turned if job.symmetries else turned[:1]:
@@ -102,7 +105,7 @@ def _ask(model, patches, job, row, column):
         for sample in range(job.dropout_samples):
             _seed_dropout(model, row, column, sample)
             output = model(changed, training=True)["output"][..., 1]
-            answers.append(_turn_back(keras.ops.convert_to_numpy(output), flip, turns))
+            answers.append(_turn_back(ops.convert_to_numpy(output), flip, turns))
     return np.mean(answers, axis=0, dtype=np.float32)
 
 
@@ -130,7 +133,9 @@ def _masks(model):
 
 def check_dropout(weights, precision):
     """Refuse the weights of a network that drops no features."""
-    if not _masks(_load(weights, _version(weights), precision)):
+    from glavitu.backend import resolve
+
+    if not _masks(_load(weights, _version(weights), resolve(precision))):
         raise InputError(f"{weights} holds a network without dropout; leave its samples out")
 
 
@@ -150,6 +155,9 @@ def _version(path):
 
 @lru_cache(maxsize=2)
 def _load(weights, version, precision):
+    from glavitu.folding import folded
+    from glavitu.weights import load_model
+
     model = folded(load_model(weights, precision=precision))
     model.trainable = False  # norms that are not folded keep their statistics where dropout works
     return model

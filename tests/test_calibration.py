@@ -12,19 +12,18 @@ from scipy.special import expit, logit
 
 from glavitu import InputError, build_model, load_model, open_tiles, predict_tile
 from glavitu.backend import resolve
-from glavitu.calibration import (
-    TEMPERATURES,
-    Histogram,
-    apply_temperature,
-    calibrate,
-    confidence,
-    fit_temperature,
-    read_calibration,
-    reliability,
-)
+from glavitu.calibration import calibrate, reliability
 from glavitu.charts import plot_reliability
 from glavitu.outputs import calibration_path
 from glavitu.prediction_datasets import as_prediction
+from glavitu.temperature import (
+    TEMPERATURES,
+    Histogram,
+    apply_temperature,
+    confidence,
+    fit_temperature,
+    read_calibration,
+)
 from glavitu.weights import save_weights
 
 

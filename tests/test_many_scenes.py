@@ -9,7 +9,7 @@ import rasterio
 from click.testing import CliRunner
 from conftest import make_scene
 
-from glavitu import InputError, local_rasters, map_scene, map_scenes, strips
+from glavitu import InputError, load_model, local_rasters, map_scene, map_scenes, strips
 from glavitu.__main__ import cli
 from glavitu.outputs import calibration_path
 
@@ -57,8 +57,10 @@ def test_the_network_is_loaded_once_and_finished_scenes_are_skipped(
     weights, table, tmp_path, monkeypatch
 ):
     strips._load.cache_clear()
-    loaded, original = [], strips.load_model
-    monkeypatch.setattr(strips, "load_model", lambda *a, **k: loaded.append(a) or original(*a, **k))
+    loaded = []
+    monkeypatch.setattr(
+        "glavitu.weights.load_model", lambda *a, **k: loaded.append(a) or load_model(*a, **k)
+    )
     first = map_scenes(weights, table, tmp_path / "out")
     assert len(loaded) == 1
     before = (tmp_path / "out" / "a" / "glacier.tif").stat().st_mtime_ns

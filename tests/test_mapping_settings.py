@@ -1,4 +1,6 @@
 import shutil
+import subprocess
+import sys
 
 import geopandas as gpd
 import numpy as np
@@ -49,6 +51,22 @@ def test_a_finished_map_is_compared_without_predicting_again(
         again = map_scene(weights, paths, out, reference=reference)
         assert again["comparison"] == pytest.approx(found["comparison"])
     assert files(out) == before
+
+
+def test_no_network_is_waited_for_where_none_is_needed(weights, scene, inventory, tmp_path):
+    paths = {source: str(path) for source, path in scene[0].items()}
+    arguments = str(weights), paths, str(tmp_path / "out")
+    map_scene(*arguments)
+    code = (
+        f"import sys; from glavitu import InputError, map_scene; arguments = {arguments!r}\n"
+        f"map_scene(*arguments, reference={str(inventory)!r})\n"
+        "try: map_scene(*arguments, stride=1)\n"
+        "except InputError: sys.exit('keras' in sys.modules)\n"
+        "sys.exit('not refused')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out" / "comparison.csv").exists()
 
 
 def test_what_comes_after_the_probabilities_is_made_anew_without_predicting(
