@@ -11,6 +11,7 @@ from glavitu.evaluation import (
     count_surfaces,
     evaluate,
     read_prediction,
+    reliability_curves,
     summarise,
     without_glacier,
 )
@@ -124,6 +125,17 @@ def test_calibration_error_is_the_mean_distance_weighted_by_pixels():
     ones = prediction([[1]], [[1]])
     ones["probability"] = (("y", "x"), np.array([[1.0]]))
     assert count_probabilities(ones)["pixels"].iloc[-1] == 1
+
+
+def test_reliability_is_the_share_of_glacier_at_the_mean_probability_of_a_bin():
+    counts = {"bin": [3, 18], "pixels": [4, 5], "glacier": [1, 4], "total": [0.6, 4.6]}
+    bins = pd.DataFrame(counts).assign(method="a")
+    curves = reliability_curves(pd.concat([bins, bins.assign(method="b", glacier=[4, 0])]))
+    assert curves["share"].tolist() == pytest.approx([0.25, 0.8, 1, 0])
+    assert curves["probability"].tolist() == pytest.approx([0.15, 0.92] * 2)
+    # of 9 pixels, 4 off by .1 and 5 by .12; or by .85 and .92
+    errors = [(0.4 + 0.6) / 9] * 2 + [(3.4 + 4.6) / 9] * 2
+    assert curves["error"].tolist() == pytest.approx(errors)
 
 
 def write_prediction(folder, tile, classes, probability, surface=None):

@@ -5,7 +5,7 @@ from conftest import make_tile_arrays
 from hypothesis import given
 from hypothesis import strategies as st
 
-from glavitu import open_tiles
+from glavitu import open_tiles, patches
 from glavitu.hdf5_writing import write_tile
 from glavitu.patches import (
     Augmentation,
@@ -154,6 +154,22 @@ def test_batches_augmented_by_jax_are_those_of_the_processor(tiles):
             for name, array in here.items():
                 assert there[name].shape == array.shape and there[name].dtype == array.dtype
                 assert np.allclose(array, there[name], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("on_gpu", "random", "asked", "expected"),
+    [
+        (True, True, None, True),
+        (True, False, None, False),
+        (False, True, None, False),
+        (False, False, None, False),
+        (True, True, False, False),
+        (False, True, True, True),
+    ],
+)
+def test_a_gpu_augments_what_is_drawn_to_train(tiles, monkeypatch, on_gpu, random, asked, expected):
+    monkeypatch.setattr(patches, "on_gpu_of_jax", lambda: on_gpu)
+    assert sequence(tiles, random=random, on_device=asked).on_device is expected
 
 
 def test_a_batch_is_a_function_of_seed_epoch_and_index(tiles):

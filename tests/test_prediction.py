@@ -29,7 +29,7 @@ from glavitu.prediction import find_trained, predict
 from glavitu.prediction_datasets import clear_predictions, is_predicted, most_probable
 from glavitu.provenance import fingerprint
 from glavitu.training import train
-from glavitu.windows import blend, window_starts, window_weights
+from glavitu.windows import blend, check_stride, window_starts, window_weights
 
 
 def identity(size=16):
@@ -234,6 +234,13 @@ def test_the_order_of_bands_that_are_not_used_does_not_matter(tiny_data, tiny_pr
         file.attrs["bands"] = json.dumps({"dem": ["slope", "elevation"]})
     profile = tiny_profile.with_changes(sources=["optical"])
     assert len(train("resunet", profile=profile, data=tiny_data, out=tmp_path)) == 2
+
+
+def test_windows_leave_no_gaps():
+    assert [check_stride(stride, 16) for stride in (None, 1, 16)] == [8, 1, 16]
+    for stride in (0, 17):
+        with pytest.raises(InputError, match=f"stride {stride} would leave gaps .* use 1 to 16"):
+            check_stride(stride, 16)
 
 
 def test_windows_are_half_a_window_apart_by_default():

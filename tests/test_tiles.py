@@ -10,7 +10,7 @@ from conftest import make_tile_arrays
 from glavitu import InputError, load_model, open_tiles, plots
 from glavitu.exploration import band_histograms
 from glavitu.hdf5_writing import write_tile
-from glavitu.tiles import find_split
+from glavitu.tiles import check_same_scaling, find_split
 
 
 @pytest.fixture
@@ -205,6 +205,8 @@ def test_a_tile_says_how_much_of_it_is_padding(tmp_path, rng):
         ({"padding_width": 1.5}, "padding_width is 1.5"),
         ({"transform": [30.0, 0, 5e5, 0, -30]}, r"transform is .*, not 6 numbers"),
         ({"transform": [30.0, 1, 5e5, -1, -30, 5e6]}, "transform is .*, which is rotated"),
+        ({"transform": [30.0, 1, 5e5, 0, -30, 5e6]}, "transform is .*, which is rotated"),
+        ({"transform": [30.0, 0, 5e5, 1, -30, 5e6]}, "transform is .*, which is rotated"),
     ],
 )
 def test_a_tile_that_lies_nowhere_is_refused(tmp_path, rng, attributes, message):
@@ -213,13 +215,20 @@ def test_a_tile_that_lies_nowhere_is_refused(tmp_path, rng, attributes, message)
         open_tiles(path)["A-1"]
 
 
-def test_a_file_says_what_it_holds_and_how_it_was_scaled(tmp_path, rng):
-    def scaled(name, scaling):
+@pytest.fixture
+def scaled(tmp_path, rng):
+    """Return what writes tiles that say how they were scaled, and opens them."""
+
+    def write_scaled(name, scaling):
         path = write(tmp_path / name, {"A-1": (make_tile_arrays(rng, 8, 8), {})})
         with h5py.File(path, "r+") as file:
             file.attrs["scaling"] = json.dumps(scaling)
         return open_tiles(path)
 
+    return write_scaled
+
+
+def test_a_file_says_what_it_holds_and_how_it_was_scaled(scaled):
     scaling = {"dem": {"low": [0, 0], "high": [9, 9]}}
     tiles = scaled("a.hdf5", scaling)
     assert tiles.scaling == scaling and tiles.attrs == {"scaling": json.dumps(scaling)}
@@ -227,6 +236,19 @@ def test_a_file_says_what_it_holds_and_how_it_was_scaled(tmp_path, rng):
     assert scaled("unknown.hdf5", None).scaling is None
     with pytest.raises(InputError, match="scaling of dem: low is .*, expected 2 numbers"):
         assert scaled("narrow.hdf5", {"dem": {"low": [0], "high": [9]}}).scaling
+
+
+@pytest.mark.parametrize("bounds", [{"low": [0.5, 0]}, {"high": [9, 8]}])
+def test_tiles_scaled_otherwise_are_refused_where_both_scalings_are_known(scaled, bounds):
+    known = {"dem": {"low": [0, 0], "high": [9, 9]}}
+    tiles = scaled("a.hdf5", known)
+    other = {"dem": known["dem"] | bounds}
+    for same in (copy.deepcopy(known), None, {}, {"optical": other["dem"]}):
+        check_same_scaling(tiles, same, ["optical", "dem"])
+    check_same_scaling(scaled("unknown.hdf5", None), known, ["dem"])
+    check_same_scaling(tiles, other, ["optical"])
+    with pytest.raises(InputError, match="'dem' is scaled from .* compile the splits together"):
+        check_same_scaling(tiles, other, ["optical", "dem"])
 
 
 def test_tiles_are_a_mapping_and_can_be_closed(tmp_path, rng):

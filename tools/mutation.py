@@ -49,8 +49,11 @@ TESTS = {  # module -> the tests that are about it, quick ones first
     "tiles": ["test_tiles.py", "test_evaluation.py", "test_patches.py"],
     "tile_datasets": ["test_tiles.py"],
     "patches": ["test_patches.py"],
-    "evaluation": ["test_evaluation.py"],
-    "prediction": ["test_evaluation.py", "test_prediction.py"],
+    "evaluation": ["test_evaluation.py", "test_stale.py"],
+    "prediction": [
+        *("test_evaluation.py", "test_prediction.py", "test_stale.py"),
+        *("test_calibration.py", "test_devices.py"),
+    ],
     "prediction_datasets": ["test_evaluation.py", "test_prediction.py"],
     "windows": ["test_prediction.py"],
 }
