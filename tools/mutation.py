@@ -51,8 +51,11 @@ TESTS = {  # module -> the tests that are about it, quick ones first
     "patches": ["test_patches.py"],
     "evaluation": ["test_evaluation.py", "test_stale.py"],
     "prediction": [
-        *("test_evaluation.py", "test_prediction.py", "test_stale.py"),
-        *("test_calibration.py", "test_devices.py"),
+        "test_evaluation.py",
+        "test_prediction.py",
+        "test_stale.py",
+        "test_calibration.py",
+        "test_devices.py",
     ],
     "prediction_datasets": ["test_evaluation.py", "test_prediction.py"],
     "windows": ["test_prediction.py"],
