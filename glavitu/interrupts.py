@@ -2,6 +2,7 @@
 
 import signal
 import sys
+import threading
 from contextlib import contextmanager
 
 SIGNALS = signal.SIGINT, signal.SIGALRM
@@ -10,12 +11,25 @@ AGAIN = 1.0  # seconds after which an interrupt that had no effect is raised onc
 
 @contextmanager
 def held():
-    """Hold interrupts back until the block has ended: one may crash TensorFlow while imported."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    """Hold interrupts back until the block has ended: one may crash TensorFlow while imported.
+
+    To block the signals would not do: a thread of another library, such as NumPy's, takes them.
+    """
+    if threading.current_thread() is not threading.main_thread():  # which handles all of them
+        yield
+        return
+    caught = {}
+    handlers = {number: signal.getsignal(number) for number in SIGNALS}
+    ours = [number for number, handler in handlers.items() if handler is not None]  # not of C
+    for number in ours:
+        signal.signal(number, lambda number, frame: caught.setdefault(number))
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for number in ours:
+            signal.signal(number, handlers[number])
+        for number in caught:
+            signal.raise_signal(number)
 
 
 @contextmanager

@@ -5,7 +5,9 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -84,17 +86,32 @@ def test_an_interrupt_that_a_library_drops_is_raised_again():
 
 
 def test_an_interrupt_that_is_held_back_comes_after_the_block():
-    done = []
+    done, ended = [], threading.Event()
+    other = threading.Thread(target=ended.wait)  # which would take a signal that is blocked here
+    other.start()
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in the background
     try:
         with pytest.raises(KeyboardInterrupt):  # noqa: PT012
             with held():
-                signal.raise_signal(signal.SIGINT)
+                os.kill(os.getpid(), signal.SIGINT)
+                time.sleep(0.1)
                 done.append("block")
             done.append("after")
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     finally:
         signal.signal(signal.SIGINT, before)
-    assert done == ["block"] and not signal.pthread_sigmask(signal.SIG_BLOCK, [])
+        ended.set()
+    assert done == ["block"]
+
+
+def test_interrupts_are_only_held_where_they_are_handled():
+    with ThreadPoolExecutor(1) as thread:
+        assert thread.submit(_through_held).result() == "through"
+
+
+def _through_held():
+    with held():
+        return "through"
 
 
 @pytest.mark.parametrize("seconds", [1, 2])
