@@ -185,7 +185,7 @@ def map_(architecture, weights, source, scenes, nodata, factor, picture, **optio
     outlines = counted(found["outlines"], "outline")
     click.echo(f"{outlines}, {found['area_km2']:.2f} km2, in {options['out']}")
     for key, value in found.get("comparison", {}).items():
-        click.echo(f"  {key}: {value:,}" if isinstance(value, int) else f"  {key}: {value:.4g}")
+        click.echo(f"  {key}: {value:,.0f}" if abs(value) >= 1000 else f"  {key}: {value:.4g}")
 
 
 def _profile_for(splits, profile, data, **changes):

@@ -2,6 +2,7 @@
 
 import pandas as pd
 
+from glavitu.differences import changes
 from glavitu.errors import InputError
 from glavitu.evaluation import (
     calibration_error,
@@ -14,7 +15,7 @@ from glavitu.hdf5_writing import write_netcdf
 from glavitu.outputs import Outputs, calibration_path
 from glavitu.prediction import find_trained, predict_tile
 from glavitu.profiles import load_profile
-from glavitu.progress import progress
+from glavitu.progress import progress, say
 from glavitu.provenance import fingerprint, provenance
 from glavitu.temperature import Histogram, apply_temperature, read_checked
 from glavitu.tiles import UNLABELLED, find_split, open_tiles
@@ -109,9 +110,16 @@ def reliability(calibration):
 
 
 def _find(path, recipe):
-    """Return the calibration at `path` if it is whole and was made by this recipe."""
+    """Return the calibration at `path` if it is whole and was made by this recipe.
+
+    Say so where it was made by another one, and is to be replaced.
+    """
     try:
         content = read_checked(path)
     except (FileNotFoundError, InputError):
         return None
-    return content if all(content.get(key) == recipe[key] for key in recipe) else None
+    unspoken = {key: f"other {key}" for key in ("weights", "data")}
+    if change := changes({key: content.get(key) for key in recipe}, recipe, unspoken):
+        say(f"{path.name}: the calibration with {change} is replaced")
+        return None
+    return content

@@ -82,7 +82,9 @@ def make_demo_data(
     counts = {"tile_size": (tile_size, 32, 8192), "tiles_per_region": (tiles_per_region, 3, 10_000)}
     for name, (value, least, most) in (counts | {"seed": (seed, 0, 2**32 - 1)}).items():
         if not is_whole(value) or not least <= value <= most:
-            raise InputError(f"demo data: {name} is {value!r}, expected {least} to {most}")
+            raise InputError(
+                f"demo data: {name} is {value!r}, expected a whole number from {least} to {most}"
+            )
     if isinstance(regions, str):
         raise InputError(f"demo data: regions is {regions!r}, expected a list such as [ALP, HMA]")
     regions = list(regions or REGIONS)

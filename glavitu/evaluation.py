@@ -22,9 +22,9 @@ def score(predictions):
 
     Parameters
     ----------
-    predictions : xarray.Dataset or iterable of them
-        Results of `predict_tile` with ``groundtruth``, or its files as xarray opens them;
-        unlabelled pixels (255 or NaN) do not count.
+    predictions : xarray.Dataset, path, or iterable of either
+        Results of `predict_tile` with ``groundtruth``, or files of `predict`; unlabelled pixels
+        (255 or NaN) do not count.
 
     Returns
     -------
@@ -37,9 +37,12 @@ def score(predictions):
     InputError
         For a prediction without ``groundtruth``, or no prediction at all.
     """
-    if isinstance(predictions, xr.Dataset):
+    if isinstance(predictions, xr.Dataset | str | Path):
         predictions = [predictions]
-    counts = [_count(prediction) for prediction in predictions]
+    counts = [
+        _count(read_prediction(each) if isinstance(each, str | Path) else each)
+        for each in predictions
+    ]
     if not counts:
         raise InputError("there are no predictions to score")
     return with_scores(pd.DataFrame(counts))
@@ -223,6 +226,8 @@ def read_prediction(path):
 
 def _count(prediction, where=True):
     tile = prediction.attrs.get("tile")
+    if "glacier" not in prediction:
+        raise InputError(f"tile {tile} has no glacier to score; predict it first")
     if "groundtruth" not in prediction:
         raise InputError(f"the prediction of tile {tile} has no groundtruth to score against")
     prediction = prediction.transpose("y", "x", ..., missing_dims="ignore")

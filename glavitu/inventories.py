@@ -18,7 +18,7 @@ FARTHEST = 1e9  # coordinates beyond are no place in any CRS
 # How files of outlines begin: GeoPackage, Shapefile, GeoJSON, FlatGeobuf. Formats that refer to
 # other files or servers are not opened.
 MAGIC = (b"SQLite format 3", b"\0\0\x27\x0a", b"{", b"fgb\x03")
-ELSEWHERE = "the reference has no glacier in the scene; check its CRS and place"
+ELSEWHERE = "the reference has no glacier in the scene; check its CRS and place, or leave it out"
 
 
 def read_outlines(path):

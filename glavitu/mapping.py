@@ -183,7 +183,8 @@ def map_scene(
         rasterio.Env(GDAL_CACHEMAX=CACHE),
         open_scene(paths, **reading) as scene,
     ):
-        check_order("the scene", scene.band_names, built["bands"])
+        for source, path in paths.items():
+            check_order(path, {source: scene.band_names[source]}, built["bands"])
         recipe["fingerprints"] = {path: fingerprint(path) for path in files}
         recipe = json.loads(json.dumps(recipe))
         with locked(out / "map.json"):
@@ -204,7 +205,8 @@ def map_scene(
                     "architecture": built["architecture"],
                     "grid": scene.report,
                     "remarks": units.unlike_pixels(pixel_size(scene.grid), built["pixel_size"])
-                    + units.unlike_training(pixels, scaling),
+                    + units.unlike_training(pixels, scaling)
+                    + units.zeros(pixels),
                     "recipe": recipe,
                 }
                 job = Job(**settings, scaling=scaling)

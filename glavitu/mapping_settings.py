@@ -32,9 +32,10 @@ def read_trained(weights):
     if weights.with_name(f"{record.stem}.checkpoint.h5").exists():
         raise InputError(f"{weights} is of a training that has not ended; run train again")
     if built is None or not record.exists():
+        lack = "does not say what it is for" if built is None else f"lacks {record.name}"
         raise InputError(
-            f"{weights} lacks {'what it is for' if built is None else record.name}; map needs the "
-            "weights of a training and the record that it left beside them"
+            f"{weights} {lack}; map needs the weights of a training and the record that it left "
+            "beside them"
         )
     content = read_record(weights, "scaling")
     built["pixel_size"] = content.get("pixel_size")
@@ -177,7 +178,8 @@ def finished(out, recipe, overwrite):
     if change and not overwrite:
         kept = ", which predicts nothing again" * (decisive(old) == decisive(recipe))
         raise InputError(
-            f"{out} has a map with {change}; name another folder (out) or overwrite it{kept}"
+            f"{out} has a map with {change}; name another folder (out) or replace it "
+            f"(overwrite){kept}"
         )
     if change:
         say(f"{out.name}: the map with {change} is replaced")

@@ -74,7 +74,7 @@ class Outputs:
             return alone if self.weights.exists() else None
         found = {key: found.get(key) for key in settings}
         if differs := changes(found, settings, {"data": "other data"}):
-            return f"{self.weights.parent} has another training named {self.name!r} ({differs})"
+            return f"another training named {self.name!r} is in {self.weights.parent} ({differs})"
         if self.are_foreign():
             return f"{self.weights} is not what its training left there"
         if self.is_done() and not self.log.exists():

@@ -7,6 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+import xarray as xr
 
 from glavitu.backend import resolve
 from glavitu.bands import check_count, check_order, recorded_names
@@ -67,6 +68,11 @@ def predict_tile(model, tile, *, stride=None, batch_size=8):
     """
     size, sources = inputs_of(model)
     stride = check_stride(stride, size)
+    if not isinstance(tile, xr.Dataset):
+        raise InputError(
+            f"a tile is a {type(tile).__name__}, expected an xarray.Dataset, such as one of "
+            "open_tiles(path).values()"
+        )
     tile = tile.transpose("y", "x", ..., missing_dims="ignore")
     where = _named(tile)
     for source, bands in sources.items():
@@ -263,8 +269,8 @@ def find_trained(architecture, profile, tiles, paths, weights=None):
         return Trained(source, used, architecture, inputs, profile.patch_size, sizes, precision)
     if architecture not in (None, built["architecture"]):
         raise InputError(
-            f"{source} does not fit {architecture}: it holds {built['architecture']}; name the "
-            "training with -n"
+            f"{source} does not fit {architecture}: it holds {built['architecture']}; name that, "
+            "or another training or weight file"
         )
     return Trained(source, used, **built | {"sizes": None}, precision=precision)
 

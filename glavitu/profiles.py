@@ -145,10 +145,12 @@ class Profile:
             object.__setattr__(self, "data", str(self.data))
         for name, (least, most) in RANGES.items():
             fits = range(least, most + 1).__contains__
-            self._check(name, getattr(self, name), fits, int, f"{least} to {most}")
+            self._check(
+                name, getattr(self, name), fits, int, f"a whole number from {least} to {most}"
+            )
         rate = self.learning_rate
         self._check("learning_rate", rate, lambda v: 0 < v < 1, (int, float), "between 0 and 1")
-        fits = f"0 to the patch_size of {self.patch_size}"
+        fits = f"a whole number from 0 to the patch_size of {self.patch_size}"
         self._check("stride", self.stride, lambda v: 0 <= v <= self.patch_size, int, fits)
         known = " or ".join(PRECISIONS)
         self._check("precision", self.precision, lambda v: v in PRECISIONS, str, known)
@@ -199,6 +201,9 @@ class Profile:
 
     def with_changes(self, **changes):
         """Return the profile with some parameters changed; None leaves one as it is."""
+        known = [each.name for each in fields(self)]
+        if unknown := [name for name in changes if name not in known]:
+            raise InputError(f"a profile has no {unknown[0]!r}; known: {', '.join(known)}")
         return replace(self, **{key: v for key, v in changes.items() if v is not None})
 
     def runs(self):

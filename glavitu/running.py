@@ -1,5 +1,6 @@
 """How commands run: wrong input, interrupts and a lack of memory end them with one line."""
 
+import os
 import sys
 import warnings
 
@@ -39,6 +40,8 @@ def _explain(error):
     kind = "MemoryError" if isinstance(error, MemoryError) else type(error).__name__
     if line := lack_of_memory(kind, str(error)):
         return line, 1
+    if isinstance(error, ValueError) and str(error).startswith("Key backend: "):
+        return f"matplotlib does not load, MPLBACKEND={os.environ.get('MPLBACKEND')}: {error}", 2
     if type(error).__name__ == "StudyError":
         return str(error), 1
     raise error

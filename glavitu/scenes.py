@@ -15,7 +15,7 @@ from glavitu.hdf5 import open_file, reading
 from glavitu.hdf5_writing import open_new, write_tile
 from glavitu.local_rasters import check_crs
 from glavitu.profiles import UNFINISHED
-from glavitu.progress import progress
+from glavitu.progress import progress, say
 from glavitu.rasters import Grid, place_in
 from glavitu.tile_tables import read_tile_table, sources_of
 from glavitu.tiles import SPLITS, SURFACE, UNKNOWN
@@ -58,11 +58,13 @@ def compile_tiles(csv, directory, *, patch_size=384, bands=None):
     Raises
     ------
     InputError
-        For a table or raster that cannot be used, or a folder with tile files from elsewhere, such
-        as downloaded ones; nothing is written then.
+        For a table or raster that cannot be used, or a folder with demo data or tile files from
+        elsewhere, such as downloaded ones; nothing is written then.
     """
     if not is_whole(patch_size) or not 1 <= patch_size <= LARGEST_PATCH:
-        raise InputError(f"patch_size is {patch_size!r}, expected 1 to {LARGEST_PATCH} pixels")
+        raise InputError(
+            f"patch_size is {patch_size!r}, expected a whole number from 1 to {LARGEST_PATCH}"
+        )
     _check_replaceable(directory)
     table, scaling, names = survey(csv, bands)
     with locked(Path(directory) / "tiles"):
@@ -71,8 +73,15 @@ def compile_tiles(csv, directory, *, patch_size=384, bands=None):
 
 
 def _check_replaceable(directory):
-    """Refuse a folder with tile files that are not of `compile_tiles` and may be all there is."""
-    for path in filter(Path.exists, _files(directory).values()):
+    """Refuse a folder with tile files that are not of `compile_tiles` and may be all there is.
+
+    Those of other names are meant, too, as they would be hidden behind the new ones, and demo data.
+    """
+    directory = Path(directory)
+    if (directory / "demo_data.json").exists():
+        raise InputError(f"{directory} holds demo data; name another folder, or remove it")
+    named = [path for path in _files(directory).values() if path.exists()]
+    for path in named + [path for split in SPLITS for path in directory.glob(f"{split}_*.hdf5")]:
         with suppress(InputError, IsADirectoryError), open_file(path) as file, reading(path):
             if str(file.attrs.get("software")).startswith("glavitu "):
                 continue
@@ -115,14 +124,21 @@ def write_splits(table, scaling, names, directory, patch_size):
 def _read_tile(row, sources):
     """Return label, sources and surface of a table's row, on one grid, after checking them."""
     try:
-        label = read_raster(row["groundtruth"])
+        label = _read_column(row, "groundtruth")
         _check_label(row, label)
-        arrays = {source: read_raster(row[source]) for source in sources}
+        arrays = {source: _read_column(row, source) for source in sources}
         for source, array in arrays.items():
             _check_grid(row, source, array, label)
         return label, arrays, _read_surface(row, label) if row[SURFACE] else None
     except InputError as error:
         raise InputError(f"tile {row['tile']}: {error}") from None
+
+
+def _read_column(row, column):
+    try:
+        return read_raster(row[column])
+    except InputError as error:
+        raise InputError(f"{column}: {error}") from None
 
 
 def _check_label(row, label):
@@ -143,7 +159,7 @@ def _check_label(row, label):
 
 def _read_surface(row, label):
     """Return the codes (y, x) of a tile's surface layer as uint8, on the grid of its label."""
-    array = read_raster(row[SURFACE])
+    array = _read_column(row, SURFACE)
     _check_grid(row, SURFACE, array, label)
     codes = array.fillna(UNKNOWN).values
     if codes.shape[2] != 1 or not np.isin(codes, np.arange(256)).all():
@@ -218,7 +234,10 @@ def _write_split(path, rows, scaling, names, patch_size):
             label, arrays, surface = _read_tile(row, list(scaling))
             _check_bands(row, arrays, expected)
             tile, attributes = _prepare(label, arrays, surface, scaling, patch_size)
-            labelled |= tile["groundtruth"].any()
+            if tile["groundtruth"].any():
+                labelled = True
+            else:
+                say(f"tile {row['tile']} has no pixel that is labelled and has data everywhere")
             write_tile(file, row["tile"], tile, attributes | {"region": row["region"]})
             file.flush()
     if not labelled:

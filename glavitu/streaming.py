@@ -21,10 +21,11 @@ ROWS = 256  # of a raster read or written at once
 
 
 def remove_parts(out, recipe):
-    """Remove what a map that was cut off goes on from; say so where that is another map."""
+    """Remove what the map goes on from; say so where another map that was cut off needs it."""
     raw = out / RAW
     if raw.exists() and not _is_begun(raw, recipe):
-        say(f"{out.name}: what was done of a map with other settings is removed")
+        say(f"{out.name}: a map with other settings was begun; with these, it goes on")
+        return
     for path in (raw, raw.with_suffix(".json")):
         path.unlink(missing_ok=True)
 

@@ -45,7 +45,10 @@ def read_tile_table(csv):
         shared = table[column].notna() & table[column].duplicated(keep=False)
         if shared.any():
             twice = table.loc[shared, "tile"]
-            raise InputError(f"{csv}: tiles {twice.iloc[0]} and {twice.iloc[1]} share a {column}")
+            tiles = " and ".join(twice.iloc[:2])
+            raise InputError(
+                f"{csv}: tiles {tiles} have one file of {column!r}; each needs its own"
+            )
     return table
 
 

@@ -81,7 +81,9 @@ def train(
     with locked(paths.weights):
         conflict = paths.conflict(settings)
         if conflict and not overwrite:
-            raise InputError(f"{conflict}; choose another name or folder, or overwrite it")
+            raise InputError(
+                f"{conflict}; choose another name or folder, or replace it (overwrite)"
+            )
         if paths.is_done() and not conflict:
             paths.checkpoint.unlink(missing_ok=True)
             say(f"{paths.name}: trained already")

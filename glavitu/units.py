@@ -8,7 +8,8 @@ from glavitu.errors import InputError
 
 # A remark is made
 FAR = 0.2  # above this share of pixels beyond the training data's range, widened by half,
-FLAT = 0.01  # where values spread less than this share of the training data's range,
+FLAT = 0.03  # where values spread less than this share of the training data's range,
+ZERO = 0.01  # above this share of pixels that are 0 in every band of a source,
 UNLIKE = 1.5  # where pixels are so many times as large as the training data's, or as small,
 SCARCE = 0.05  # and below this share of pixels with data.
 
@@ -142,6 +143,17 @@ def unlike_training(pixels, scaling):
                 "units); other units?"
             )
     return remarks
+
+
+def zeros(pixels):
+    """Say which sources of `sample` may mean no data by 0; ``dem`` may be the sea."""
+    shares = {source: (values == 0).all(1).mean() for source, values in pixels.items()}
+    return [
+        f"{source}: {share:.0%} of the pixels are 0 in every band; if that means no data, nodata "
+        f"{source}=0 says so."
+        for source, share in shares.items()
+        if share > ZERO and source != "dem"
+    ]
 
 
 def _bands(source, bands):

@@ -188,7 +188,10 @@ def test_published_weights_are_refused(architecture, tmp_path):
         (("segformer", {"heads": 4}), "segformer has no size 'heads'"),
         (("segformer", {"embed_dims": [4, 4, 6, 8]}), "multiples of 1, 2, 5, 8, not .4, 4, 6, 8"),
         (("segformer", {"embed_dims": 8}), "embed_dims must be four numbers, each 1 or more"),
-        (("segformer", {"blocks": [1, 1, 1, 0]}), r"blocks is \[1, 1, 1, 0\], expected 1 to 256"),
+        (
+            ("segformer", {"blocks": [1, 1, 1, 0]}),
+            r"blocks is \[1, 1, 1, 0\], expected whole numbers from 1 to 256",
+        ),
         (("deeplabv3plus", {"blocks": [2, 2, 1, 2]}), "blocks must be four numbers, each 2 or m"),
         (("deeplabv3plus", {"blocks": [2, 2, 2]}), "blocks must be four numbers"),
     ],

@@ -217,7 +217,7 @@ def test_labelled_pixels_of_the_validation_tiles_are_what_is_calibrated(trained,
 
 
 def test_a_calibration_is_not_repeated_unless_something_changed(
-    trained, tmp_path, known, monkeypatch
+    trained, tmp_path, known, monkeypatch, capsys
 ):
     first = calibrate("mine", **trained)
     with monkeypatch.context() as patch:
@@ -227,7 +227,10 @@ def test_a_calibration_is_not_repeated_unless_something_changed(
     path.write_text(path.read_text()[:100])
     assert calibrate("mine", **trained)["temperature"] == first["temperature"]
     relabel(trained["data"], unlabel("ALP1-0000", slice(20, 30)))
+    capsys.readouterr()
     assert calibrate("mine", **trained)["pixels"] == PIXELS - 10 * 36
+    said = "mine.calibration.json: the calibration with other data is replaced"
+    assert said in capsys.readouterr().out
     weights = tmp_path / "weights" / "mine.weights.h5"
     with h5py.File(weights, "r+") as file:
         file.attrs["changed"] = 1

@@ -149,7 +149,7 @@ def test_wrong_input_gives_one_line_and_status_2(run, tiny_data, tile_table, pro
         (("evaluate", "--out", tmp_path / "out"), "no predictions"),
         (("compile", tmp_path / "none.csv", tmp_path / "out"), "no table at"),
         (("demo-data", tmp_path / "demo", "--regions", "XX"), "no demo region 'XX'"),
-        (("demo-data", tmp_path / "demo", "--tile-size", 1), "tile_size is 1, expected 32"),
+        (("demo-data", tmp_path / "demo", "--tile-size", 1), "tile_size is 1, expected a whole"),
         (("train", "--nonsense"), "No such option"),
         (("train", "--seed", "many"), "not a valid integer"),
         (("nonsense",), "No such command"),

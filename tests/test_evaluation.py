@@ -101,6 +101,17 @@ def test_a_single_prediction_can_be_scored():
     assert score(one).equals(score([one]))
 
 
+def test_files_of_predictions_can_be_scored(tmp_path):
+    for tile in ("A-0", "A-1"):
+        write_prediction(tmp_path, tile, [[1, 1, 0, 255]], [[0.9, 0.1, 0.8, 0.9]])
+    files = sorted(tmp_path.glob("*.nc"))
+    assert score(files)["tile"].tolist() == ["A-0", "A-1"]
+    assert score(str(files[0])).loc[0, ["tp", "fn", "fp"]].tolist() == [1, 1, 1]
+    tile = prediction([[1]], [[1]]).drop_vars("glacier")
+    with pytest.raises(InputError, match="tile A-0 has no glacier to score; predict it first"):
+        score(tile)
+
+
 def test_no_predictions_have_no_score():
     with pytest.raises(InputError, match="no predictions to score"):
         score([])

@@ -106,8 +106,8 @@ def test_patches_of_the_transformer_can_have_another_size(vit_patch):
     [
         ({"architecture": "unet"}, "unknown architecture 'unet'; known: setr, resunet"),
         ({"architecture": "resunet", "widht": 3}, "resunet has no size 'widht'"),
-        ({"architecture": "resunet", "classes": 1}, "classes is 1, expected 2 to"),
-        ({"architecture": "resunet", "filters": [8]}, r"filters is \[8\], expected 1 to"),
+        ({"architecture": "resunet", "classes": 1}, "classes is 1, expected whole numbers"),
+        ({"architecture": "resunet", "filters": [8]}, r"filters is \[8\], expected whole numbers"),
         ({"architecture": "resunet", "inputs": {}}, "expected source -> bands of one source"),
         ({"architecture": "resunet", "inputs": ["optical"]}, "expected source -> bands of one"),
         ({"architecture": "resunet", "inputs": {"a/b": 1}}, "cannot be named 'a/b'"),

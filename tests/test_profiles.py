@@ -56,17 +56,17 @@ def test_the_extended_study_is_the_demo_with_more():
     ("text", "message"),
     [
         ("patch_sise: 3", "unknown parameter 'patch_sise'"),
-        ("patch_size: -3", "patch_size is -3, expected 1 to 8192"),
+        ("patch_size: -3", "patch_size is -3, expected a whole number from 1 to 8192"),
         ("patch_size: many", "patch_size is 'many'"),
         ("batch_size: 0", "batch_size is 0"),
         ("epochs: true", "epochs is True"),
-        ("stride: 400", "stride is 400, expected 0 to the patch_size of 384"),
+        ("stride: 400", "stride is 400, expected a whole number from 0 to the patch_size of 384"),
         ("learning_rate: 0", "learning_rate is 0, expected between 0 and 1"),
         ("- a", "holds no parameters"),
         ("a: [", "is not YAML in line 1: expected the node content"),
         ("a: !!python/object:os.system {}", "is not YAML"),
         ("architectures: [unet]", "unknown architecture 'unet'"),
-        ("repeats: 0", "repeats is 0, expected 1 to 1000"),
+        ("repeats: 0", "repeats is 0, expected a whole number from 1 to 1000"),
         ("ablation: {unet: [[dem]]}", "unknown architecture 'unet' in ablation"),
         ("ablation: {setr: [dem]}", "ablation of setr is .'dem'., expected a list of lists"),
         ("ablation: {setr: [[a, b], [a-b]]}", "two trainings would be called 'setr-a-b'"),
@@ -89,6 +89,11 @@ def test_numbers_of_numpy_and_paths_are_taken():
         "mine", "data", epochs=2, stride=8, seed=3
     )
     assert json.dumps(profile.as_dict())
+
+
+def test_changes_of_what_no_profile_has_are_refused():
+    with pytest.raises(InputError, match=r"a profile has no 'epoch'; known: name, .* epochs, "):
+        load_profile("demo").with_changes(epoch=3)
 
 
 def test_a_learning_rate_without_a_point_is_a_number(tmp_path):

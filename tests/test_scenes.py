@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import h5py
 import numpy as np
@@ -126,7 +127,10 @@ def test_surface_layers_that_are_none_are_refused(tile_table, tmp_path, values, 
         ({"optical": ""}, "tile 'ALP-0' lacks 'optical'"),
         ({"tile": "ALP-1"}, "tile 'ALP-1' twice"),
         ({"tile": "A/B"}, "may hold only letters"),
-        ({"groundtruth": "groundtruth_2.tif"}, "tiles ALP-0 and ALP-2 share a groundtruth"),
+        (
+            {"groundtruth": "groundtruth_2.tif"},
+            "tiles ALP-0 and ALP-2 have one file of 'groundtruth'",
+        ),
         ({"split": "training"}, "unknown split 'training'"),
         ({"split": "val"}, "the split 'train' is empty"),
         ({"groundtruth": "dem_0.tif"}, "labels must be one band of 0 and 1"),
@@ -178,7 +182,7 @@ def test_sources_whose_names_cannot_be_are_refused(tile_table, tmp_path, name):
 
 @pytest.mark.parametrize("size", [0, 128.5, "128", True])
 def test_patches_of_a_size_that_cannot_be_are_refused(tile_table, tmp_path, size):
-    with pytest.raises(InputError, match=f"patch_size is {size!r}, expected 1 to"):
+    with pytest.raises(InputError, match=f"patch_size is {size!r}, expected a whole number"):
         compile_tiles(tile_table, tmp_path / "out", patch_size=size)
 
 
@@ -253,6 +257,19 @@ def test_bands_that_say_nothing_are_refused(tile_table, tmp_path, value, message
         compile_tiles(tile_table, tmp_path / "out")
 
 
+def test_a_tile_without_a_labelled_pixel_is_named(tile_table, tmp_path, capsys):
+    compile_tiles(tile_table, tmp_path / "out")
+    assert "no pixel" not in capsys.readouterr().out
+    folder = tile_table.parent
+    for source in ("optical", "groundtruth"):
+        shutil.copy(folder / f"{source}_0.tif", folder / f"{source}_3.tif")
+    write_geotiff(folder / "dem_3.tif", np.zeros((1, 20, 20), np.int16))  # no data
+    row = "ALP-3,ALP,train,optical_3.tif,dem_3.tif,groundtruth_3.tif\n"
+    tile_table.write_text(tile_table.read_text() + row)
+    compile_tiles(tile_table, tmp_path / "out")
+    assert "tile ALP-3 has no pixel that is labelled" in capsys.readouterr().out
+
+
 def test_blanks_around_a_tables_entries_do_not_matter(tile_table, tmp_path):
     tile_table.write_text(tile_table.read_text().replace(",", " , "))
     assert len(open_tiles(compile_tiles(tile_table, tmp_path / "out")["test"])) == 1
@@ -283,6 +300,9 @@ def test_tile_files_from_elsewhere_are_never_replaced(tile_table, tmp_path):
     with pytest.raises(InputError, match=r"val.hdf5 was not written by compile"):
         compile_tiles(tile_table, tmp_path / "out")
     assert files["val"].read_text() == "notes"
+    files["val"].rename(tmp_path / "out" / "val_ps384_igarss23.hdf5")  # which it would hide
+    with pytest.raises(InputError, match=r"val_ps384_igarss23.hdf5 was not written by compile"):
+        compile_tiles(tile_table, tmp_path / "out")
     assert all(path.read_bytes() == before[path] for path in (files["train"], files["test"]))
 
 

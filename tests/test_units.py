@@ -58,6 +58,26 @@ def test_values_that_hardly_vary_are_remarked():
     assert remark.startswith("optical band 2: values hardly vary, by 0.01% of the training data's")
 
 
+def test_a_slope_in_radians_is_remarked():
+    slope = np.linspace(0, 60, 200)[:, None]
+    scaling = {"dem": {"low": [1.0], "high": [50.0]}}
+    assert units.unlike_training({"dem": slope}, scaling) == []
+    (remark,) = units.unlike_training({"dem": np.radians(slope)}, scaling)
+    assert "other units?" in remark
+
+
+def test_pixels_of_zeros_are_remarked_but_for_the_sea():
+    filled = np.ones((100, 2))
+    filled[:31] = 0
+    (remark,) = units.zeros({"optical": filled, "dem": filled})
+    assert remark.startswith("optical: 31% of the pixels are 0 in every band")
+    filled[:, 1] = 1  # one band that is 0 is dark
+    assert units.zeros({"optical": filled}) == []
+    some = np.ones((100, 2))
+    some[0] = 0
+    assert units.zeros({"optical": some}) == []
+
+
 def test_bands_in_other_units_are_remarked_in_one_line():
     pixels = {"optical": np.linspace(0.1, 0.9, 50)[:, None] * [1000, 1, 1000]}
     bounds = {"optical": {"low": [0, 0, 0.1], "high": [1, 1, 0.8]}}

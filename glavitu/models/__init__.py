@@ -158,4 +158,6 @@ def _check_size(architecture, name, size, published):
     several = isinstance(published, list) and isinstance(size, list | tuple)
     for number in size if several else [size]:
         if not is_whole(number) or not least <= number <= most:
-            raise InputError(f"{architecture}: {name} is {size!r}, expected {least} to {most}")
+            raise InputError(
+                f"{architecture}: {name} is {size!r}, expected whole numbers from {least} to {most}"
+            )

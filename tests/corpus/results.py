@@ -139,7 +139,7 @@ CASES = [
     Case(
         "another training of that name",
         record(OTHER),
-        (*MINE, "architecture", "setr", "resunet", "--overwrite"),
+        (*MINE, "architecture", "setr", "resunet", "(overwrite)"),
     ),
     Case("a record cut short", record(b'{"settings"'), ("mine.json", "JSON")),
     Case("a record of nothing", record(b"{}"), ("mine.json", "settings")),

@@ -119,7 +119,7 @@ CASES = [
     Case("a missing raster", swap(PATH, "none.tif"), ("A-0", "no raster at", "none.tif")),
     Case("a folder as raster", swap(PATH, "."), ("A-0", "no raster at")),
     Case("a path of 5000 letters", swap(PATH, "x" * 5000), ("A-0", "optical")),
-    Case("one label of two tiles", swap("groundtruth_1", "groundtruth_0"), ("A-0 and A-1 share",)),
+    Case("one label of two tiles", swap("groundtruth_1", "groundtruth_0"), ("tiles A-0 and A-1",)),
     Case("../ leaves the folder", swap(PATH, "../x.tif"), LEAVES),
     Case("an absolute path", swap(PATH, "/etc/passwd"), LEAVES),
     Case("/vsicurl/", swap(PATH, "/vsicurl/http://localhost/x.tif"), LEAVES),
