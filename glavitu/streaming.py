@@ -24,7 +24,7 @@ def remove_parts(out, recipe):
     """Remove what the map goes on from; say so where another map that was cut off needs it."""
     raw = out / RAW
     if raw.exists() and not _is_begun(raw, recipe):
-        say(f"{out.name}: a map with other settings was begun; with these, it goes on")
+        say(f"{out.name}: a map with other settings was begun, and goes on when given them")
         return
     for path in (raw, raw.with_suffix(".json")):
         path.unlink(missing_ok=True)

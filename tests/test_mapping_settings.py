@@ -113,8 +113,8 @@ def test_what_was_done_of_another_map_stays_while_the_old_one_is_asked_for(
             map_scene(weights, paths, out, stride=stride, overwrite=True)
     assert "begun anew, as the map that was cut off had other settings" in _told(capsys)
     map_scene(weights, paths, out)
-    told = "out: a map with other settings was begun; with these, it goes on\nout: mapped already\n"
-    assert _told(capsys) == told
+    begun = "out: a map with other settings was begun, and goes on when given them"
+    assert _told(capsys) == f"{begun}\nout: mapped already\n"
     assert files(out).items() >= finished.items()
     asked.clear()
     monkeypatch.setattr(streaming, "predict_strip", lambda *a: asked.append(a) or original(*a))
