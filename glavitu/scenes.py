@@ -19,7 +19,7 @@ from glavitu.progress import progress, say
 from glavitu.rasters import Grid, place_in
 from glavitu.tile_tables import read_tile_table, sources_of
 from glavitu.tiles import SPLITS, SURFACE, UNKNOWN
-from glavitu.units import is_whole
+from glavitu.units import is_whole, unlike_split
 
 LARGEST_PATCH = 1 << 14  # pixels of a side
 SAMPLE = 2_000_000  # pixels per band from which the percentiles are estimated
@@ -233,6 +233,8 @@ def _write_split(path, rows, scaling, names, patch_size):
         for _, row in progress(rows.iterrows(), total=len(rows), description=rows["split"].iloc[0]):
             label, arrays, surface = _read_tile(row, list(scaling))
             _check_bands(row, arrays, expected)
+            for remark in unlike_split({s: a.values for s, a in arrays.items()}, scaling):
+                say(f"tile {row['tile']}: {remark}")
             tile, attributes = _prepare(label, arrays, surface, scaling, patch_size)
             if tile["groundtruth"].any():
                 labelled = True

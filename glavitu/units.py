@@ -11,6 +11,8 @@ FAR = 0.2  # above this share of pixels beyond the training data's range, widene
 FLAT = 0.03  # where values spread less than this share of the training data's range,
 ZERO = 0.01  # above this share of pixels that are 0 in every band of a source,
 UNLIKE = 1.5  # where pixels are so many times as large as the training data's, or as small,
+REMOTE = 10.0  # where a tile's values lie so many ranges of the training data away,
+TINY = 0.001  # or spread less than this share of it,
 SCARCE = 0.05  # and below this share of pixels with data.
 
 
@@ -154,6 +156,30 @@ def zeros(pixels):
         for source, share in shares.items()
         if share > ZERO and source != "dem"
     ]
+
+
+def unlike_split(arrays, scaling):
+    """Say which sources (y, x, band) of a tile can hardly be in the units of the training split.
+
+    That is far from its range, or nearly the same everywhere, as the range is another tile's; but
+    a ``dem`` may be flat.
+    """
+    remarks = []
+    for source, array in arrays.items():
+        pixels = array.reshape(-1, array.shape[-1])[::97]
+        pixels = pixels[np.isfinite(pixels).all(1)]
+        low, high = (np.array(scaling[source][key]) for key in ("low", "high"))
+        if not len(pixels):
+            continue
+        least, middle, most = (np.percentile(pixels, (1, 50, 99), axis=0) - low) / (high - low)
+        flat = (most - least < TINY) & (source != "dem")
+        if (wrong := np.flatnonzero((np.abs(middle) > REMOTE) | flat)).size:
+            found = pixels[:, wrong].min(0), pixels[:, wrong].max(0)
+            remarks.append(
+                f"{_bands(source, wrong)}: {_ranges(*found)}, in the training split most are "
+                f"{_ranges(low[wrong], high[wrong])}; other units?"
+            )
+    return remarks
 
 
 def _bands(source, bands):

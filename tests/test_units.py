@@ -58,6 +58,20 @@ def test_values_that_hardly_vary_are_remarked():
     assert remark.startswith("optical band 2: values hardly vary, by 0.01% of the training data's")
 
 
+def test_tiles_in_other_units_than_the_training_split_are_remarked():
+    reflectance = np.linspace(0.05, 0.9, 2 * 97 * 97).reshape(97, 97, 2)
+    usual = {"optical": {"low": [0.1, 0.1], "high": [0.8, 0.8]}}
+    ruined = {"optical": {"low": [0.1, 0.1], "high": [8000, 0.8]}}  # by a tile in other units
+    assert units.unlike_split({"optical": reflectance}, usual) == []
+    (remark,) = units.unlike_split({"optical": reflectance * 1e4}, usual)
+    assert remark.startswith("optical bands 1 and 2: 500 to ") and "other units?" in remark
+    (remark,) = units.unlike_split({"optical": reflectance}, ruined)
+    assert remark.startswith("optical band 1: ") and "are 0.1 to 8000" in remark
+    flat = {"low": [0.1, 0.1], "high": [8000, 8000]}
+    assert units.unlike_split({"dem": reflectance}, {"dem": flat}) == []
+    assert units.unlike_split({"optical": reflectance * np.nan}, usual) == []
+
+
 def test_a_slope_in_radians_is_remarked():
     slope = np.linspace(0, 60, 200)[:, None]
     scaling = {"dem": {"low": [1.0], "high": [50.0]}}
