@@ -81,7 +81,7 @@ def _check_replaceable(directory):
     if (directory / "demo_data.json").exists():
         raise InputError(f"{directory} holds demo data; name another folder, or remove it")
     named = [path for path in _files(directory).values() if path.exists()]
-    for path in named + [path for split in SPLITS for path in directory.glob(f"{split}_*.hdf5")]:
+    for path in named + sorted(p for split in SPLITS for p in directory.glob(f"{split}_*.hdf5")):
         with suppress(InputError, IsADirectoryError), open_file(path) as file, reading(path):
             if str(file.attrs.get("software")).startswith("glavitu "):
                 continue
