@@ -157,6 +157,8 @@ def test_dimensions_in_another_order_are_those_of_the_tile_and_others_are_refuse
         assert found.dims == ("y", "x") and np.array_equal(found, expected)
     with pytest.raises(InputError, match="'p' has the dimensions y, x; expected y, x and one of"):
         predict_tile(identity(), tile.isel(band=0))
+    with pytest.raises(InputError, match="'p' has the dimensions x, row, band; expected y, x and"):
+        predict_tile(identity(), tile.rename(y="row"))
 
 
 def test_labels_of_codes_and_batches_of_nothing_are_refused():
