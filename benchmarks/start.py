@@ -2,12 +2,16 @@
 
     python -m benchmarks start [ROUNDS]
 
-Each in a process of its own, in turns. Writes `runs/benchmarks/start.json` and `start.md`.
+Each in a process of its own, in turns; also mapping where nothing has to be predicted, with a
+network that is trained for this (of the profile `smoke`, which learns nothing). Writes
+`runs/benchmarks/start.json` and `start.md`.
 """
 
 import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
 
 import click
 import numpy as np
@@ -24,15 +28,44 @@ COMMANDS = {
 }
 
 
+def mapping(folder):
+    """Return the arguments of mappings that predict nothing, after one that has."""
+    from glavitu.demo_data import make_demo_scene
+
+    glavitu = ["-m", "glavitu"]
+    scene = make_demo_scene(folder / "scene", size=128)
+    scene.pop("reference")
+    run([*glavitu, "demo-data", folder / "data", "--profile", "smoke"])
+    train = ["train", "-m", "resunet", "--profile", "smoke"]
+    run([*glavitu, *train, "--data", folder / "data", "--out", folder])
+    weights = folder / "weights/resunet.weights.h5"
+    map_ = [*glavitu, "map", "--weights", weights, "-o", folder / "map"]
+    map_ += [f"--{source}={path}" for source, path in scene.items()]
+    run(map_)
+    return {
+        "glavitu map, of a map that is there": map_,
+        "glavitu map, of a raster that is not there": [*map_, "--optical", folder / "none.tif"],
+    }
+
+
+def run(arguments, statuses=(0,)):
+    """Run Python with arguments, which must end with one of the statuses."""
+    done = subprocess.run([sys.executable, *map(str, arguments)], capture_output=True, text=True)
+    if done.returncode not in statuses:
+        raise RuntimeError(done.stderr)
+
+
 @click.command()
 @click.argument("rounds", type=click.IntRange(1), default=5)
 def main(rounds):
-    found = {name: [] for name in COMMANDS}
-    for _ in range(rounds):
-        for name, arguments in COMMANDS.items():
-            started = time.perf_counter()
-            subprocess.run([sys.executable, *arguments], check=True, capture_output=True)
-            found[name].append(time.perf_counter() - started)
+    with tempfile.TemporaryDirectory() as folder:
+        commands = COMMANDS | mapping(Path(folder))
+        found = {name: [] for name in commands}
+        for _ in range(rounds):
+            for name, arguments in commands.items():
+                started = time.perf_counter()
+                run(arguments, (0, 2))
+                found[name].append(time.perf_counter() - started)
     rows = [
         {
             "command": name,
