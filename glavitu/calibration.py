@@ -120,6 +120,6 @@ def _find(path, recipe):
         return None
     unspoken = {key: f"other {key}" for key in ("weights", "data")}
     if change := changes({key: content.get(key) for key in recipe}, recipe, unspoken):
-        say(f"{path.name}: the calibration with {change} is replaced")
+        say(f"{path.name}: the calibration with {change} will be replaced")
         return None
     return content

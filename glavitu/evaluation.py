@@ -40,8 +40,7 @@ def score(predictions):
     if isinstance(predictions, xr.Dataset | str | Path):
         predictions = [predictions]
     counts = [
-        _count(read_prediction(each) if isinstance(each, str | Path) else each)
-        for each in predictions
+        _count(_read_file(each) if isinstance(each, str | Path) else each) for each in predictions
     ]
     if not counts:
         raise InputError("there are no predictions to score")
@@ -207,6 +206,12 @@ def summarise(scores):
     regions = pool(scores).set_index("region")["IoU"].drop(without_glacier(scores))
     everything = pool(scores.assign(all="all"), by="all")["IoU"].iloc[0]
     return {"mean": regions.mean(), "std": regions.std(ddof=0), "pooled": everything}
+
+
+def _read_file(path):
+    if not Path(path).is_file():
+        raise InputError(f"no file of a prediction at {path}")
+    return read_prediction(path)
 
 
 def read_prediction(path):

@@ -117,8 +117,8 @@ def map_scene(
     Returns
     -------
     dict
-        What ``map.json`` says. A map that is there already is not made again; one that was cut off
-        goes on where it was.
+        What ``map.json`` says; read its ``remarks``. A map that is there already is not made
+        again; one that was cut off goes on where it was.
 
     Raises
     ------

@@ -182,7 +182,7 @@ def finished(out, recipe, overwrite):
             f"(overwrite){kept}"
         )
     if change:
-        say(f"{out.name}: the map with {change} is replaced")
+        say(f"{out.name}: the map with {change} will be replaced")
     return None
 
 

@@ -19,7 +19,7 @@ from glavitu.progress import progress, say
 from glavitu.rasters import Grid, place_in
 from glavitu.tile_tables import read_tile_table, sources_of
 from glavitu.tiles import SPLITS, SURFACE, UNKNOWN
-from glavitu.units import is_whole, unlike_split
+from glavitu.units import far_from_split, is_whole, unlike_each_other
 
 LARGEST_PATCH = 1 << 14  # pixels of a side
 SAMPLE = 2_000_000  # pixels per band from which the percentiles are estimated
@@ -67,6 +67,8 @@ def compile_tiles(csv, directory, *, patch_size=384, bands=None):
         )
     _check_replaceable(directory)
     table, scaling, names = survey(csv, bands)
+    if any(path.exists() for path in _files(directory).values()):
+        say(f"{directory}: the files of an earlier compile are replaced")
     with locked(Path(directory) / "tiles"):
         (Path(directory) / UNFINISHED).unlink(missing_ok=True)
         return write_splits(table, scaling, names, directory, patch_size)
@@ -79,7 +81,7 @@ def _check_replaceable(directory):
     """
     directory = Path(directory)
     if (directory / "demo_data.json").exists():
-        raise InputError(f"{directory} holds demo data; name another folder, or remove it")
+        raise InputError(f"{directory} holds demo data; name another folder")
     named = [path for path in _files(directory).values() if path.exists()]
     for path in named + sorted(p for split in SPLITS for p in directory.glob(f"{split}_*.hdf5")):
         with suppress(InputError, IsADirectoryError), open_file(path) as file, reading(path):
@@ -206,6 +208,9 @@ def _training_scaling(table, sources):
             names[source].add(names_in(array))
             pixels = array.values.reshape(-1, array.sizes["band"])
             samples[source].append(pixels[:: max(1, len(pixels) // share)])
+    for source, tiles in samples.items():
+        for remark in unlike_each_other(source, dict(zip(rows["tile"], tiles, strict=True))):
+            say(remark)
     scaling = {source: _percentiles(source, tiles) for source, tiles in samples.items()}
     same = {source: found.pop() for source, found in names.items() if len(found) == 1}
     return scaling, {source: list(found) for source, found in same.items() if found}
@@ -233,8 +238,9 @@ def _write_split(path, rows, scaling, names, patch_size):
         for _, row in progress(rows.iterrows(), total=len(rows), description=rows["split"].iloc[0]):
             label, arrays, surface = _read_tile(row, list(scaling))
             _check_bands(row, arrays, expected)
-            for remark in unlike_split({s: a.values for s, a in arrays.items()}, scaling):
-                say(f"tile {row['tile']}: {remark}")
+            if row["split"] != "train":  # of whose tiles the scaling is made
+                for remark in far_from_split({s: a.values for s, a in arrays.items()}, scaling):
+                    say(f"tile {row['tile']}: {remark}")
             tile, attributes = _prepare(label, arrays, surface, scaling, patch_size)
             if tile["groundtruth"].any():
                 labelled = True

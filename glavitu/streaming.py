@@ -77,6 +77,8 @@ def predict_scene(job, scene, out, recipe, client):
     with naming(raw), open(raw, "ab") as file:
         done = file.tell() // (4 * width)
         file.truncate(done * 4 * width)
+        if 0 < done < height:
+            say(f"{out.name}: goes on where it was cut off, {done / height:.0%} are done")
         # Also those windows before the first missing row that reach over it.
         rows = [row for row in starts if row + job.size > done < height]
         total = np.zeros((2, job.size, width), np.float32)  # weighted probabilities and weights

@@ -89,7 +89,8 @@ def check_same_scaling(tiles, scaling, sources):
         if one and other and any(one[key] != other[key] for key in ("low", "high")):
             raise InputError(
                 f"{tiles.path}: {source!r} is scaled from {other['low']} to {other['high']}, the "
-                f"training data from {one['low']} to {one['high']}; compile the splits together"
+                f"training data from {one['low']} to {one['high']}; compile the splits together, "
+                "or train on these"
             )
 
 

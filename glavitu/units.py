@@ -12,7 +12,7 @@ FLAT = 0.03  # where values spread less than this share of the training data's r
 ZERO = 0.01  # above this share of pixels that are 0 in every band of a source,
 UNLIKE = 1.5  # where pixels are so many times as large as the training data's, or as small,
 REMOTE = 10.0  # where a tile's values lie so many ranges of the training data away,
-TINY = 0.001  # or spread less than this share of it,
+MANY = 100  # where they are so many times those of other tiles, or as small a part of them,
 SCARCE = 0.05  # and below this share of pixels with data.
 
 
@@ -135,14 +135,14 @@ def unlike_training(pixels, scaling):
                 f"{_bands(source, far)}: {_from_to(outside[far], '.0%')} of the pixels are far "
                 f"from the training data's {_ranges(low[far], high[far])} (in this raster's "
                 f"units); most are {_ranges(least[far], most[far])}. Other units, which a factor "
-                "mends, or other ground?"
+                f"mends, or other ground?{_advice(source, far)}"
             )
         spread = (most - least) / (high - low)
         if (flat := np.flatnonzero((outside <= FAR) & (spread < FLAT))).size:
             remarks.append(
                 f"{_bands(source, flat)}: values hardly vary, by {_from_to(spread[flat], '.2%')} "
                 f"of the training data's {_ranges(low[flat], high[flat])} (in this raster's "
-                "units); other units?"
+                f"units); other units?{_advice(source, flat)}"
             )
     return remarks
 
@@ -151,33 +151,58 @@ def zeros(pixels):
     """Say which sources of `sample` may mean no data by 0; ``dem`` may be the sea."""
     shares = {source: (values == 0).all(1).mean() for source, values in pixels.items()}
     return [
-        f"{source}: {share:.0%} of the pixels are 0 in every band; if that means no data, nodata "
-        f"{source}=0 says so."
+        f"{source}: {share:.0%} of the pixels are 0 in every band; if that means no data, say "
+        f"so by nodata, here {source}=0."
         for source, share in shares.items()
         if share > ZERO and source != "dem"
     ]
 
 
-def unlike_split(arrays, scaling):
-    """Say which sources (y, x, band) of a tile can hardly be in the units of the training split.
+def _advice(source, bands):
+    slope = " Slope is to be in degrees; without it, it is computed."
+    return slope if source == "dem" and 1 in bands else ""
 
-    That is far from its range, or nearly the same everywhere, as the range is another tile's; but
-    a ``dem`` may be flat.
+
+def unlike_each_other(source, tiles):
+    """Say which tiles, name -> pixels (n, band) of a source, hold values of another magnitude.
+
+    That is against the median tile. In the ``dem``, land low and high differs as much.
     """
+    sizes = np.array([_magnitude(pixels) for pixels in tiles.values()])
+    if np.isnan(sizes).all():
+        return []
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratios = np.median(sizes / np.nanmedian(sizes, axis=0), axis=1)
+    times = {name: ratio for name, ratio in zip(tiles, ratios, strict=True) if np.isfinite(ratio)}
+    return [
+        f"tile {name}: {source} is about {_times(ratio)} what it is in most tiles; other units?"
+        for name, ratio in times.items()
+        if source != "dem" and (ratio > MANY or 0 < ratio < 1 / MANY)
+    ]
+
+
+def _magnitude(pixels):
+    """Return the 90th percentile of each band's absolute values, NaN where there are none."""
+    pixels = np.abs(pixels[np.isfinite(pixels).all(1)])
+    return np.percentile(pixels, 90, axis=0) if len(pixels) else np.full(pixels.shape[1], np.nan)
+
+
+def _times(ratio):
+    return f"{ratio:,.0f} times" if ratio > 1 else f"1/{1 / ratio:,.0f} of"
+
+
+def far_from_split(arrays, scaling):
+    """Say which sources (y, x, band) of a tile are far from what the training split holds."""
     remarks = []
     for source, array in arrays.items():
         pixels = array.reshape(-1, array.shape[-1])[::97]
         pixels = pixels[np.isfinite(pixels).all(1)]
         low, high = (np.array(scaling[source][key]) for key in ("low", "high"))
-        if not len(pixels):
-            continue
-        least, middle, most = (np.percentile(pixels, (1, 50, 99), axis=0) - low) / (high - low)
-        flat = (most - least < TINY) & (source != "dem")
-        if (wrong := np.flatnonzero((np.abs(middle) > REMOTE) | flat)).size:
-            found = pixels[:, wrong].min(0), pixels[:, wrong].max(0)
+        middle = (np.median(pixels, axis=0) - low) / (high - low) if len(pixels) else low * 0
+        if (far := np.flatnonzero(np.abs(middle) > REMOTE)).size:
             remarks.append(
-                f"{_bands(source, wrong)}: {_ranges(*found)}, in the training split most are "
-                f"{_ranges(low[wrong], high[wrong])}; other units?"
+                f"{_bands(source, far)} lie{'s' * (len(far) == 1)} far from the range of the "
+                "training split; other units?"
             )
     return remarks
 

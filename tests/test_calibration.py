@@ -229,7 +229,7 @@ def test_a_calibration_is_not_repeated_unless_something_changed(
     relabel(trained["data"], unlabel("ALP1-0000", slice(20, 30)))
     capsys.readouterr()
     assert calibrate("mine", **trained)["pixels"] == PIXELS - 10 * 36
-    said = "mine.calibration.json: the calibration with other data is replaced"
+    said = "mine.calibration.json: the calibration with other data will be replaced"
     assert said in capsys.readouterr().out
     weights = tmp_path / "weights" / "mine.weights.h5"
     with h5py.File(weights, "r+") as file:

@@ -107,6 +107,9 @@ def test_files_of_predictions_can_be_scored(tmp_path):
     files = sorted(tmp_path.glob("*.nc"))
     assert score(files)["tile"].tolist() == ["A-0", "A-1"]
     assert score(str(files[0])).loc[0, ["tp", "fn", "fp"]].tolist() == [1, 1, 1]
+    for path in (tmp_path / "none.nc", tmp_path):
+        with pytest.raises(InputError, match=f"no file of a prediction at {path}"):
+            score(path)
     tile = prediction([[1]], [[1]]).drop_vars("glacier")
     with pytest.raises(InputError, match="tile A-0 has no glacier to score; predict it first"):
         score(tile)

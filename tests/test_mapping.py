@@ -69,7 +69,9 @@ def test_narrow_chunks_of_a_strip_give_the_same_map(weights, scene, tmp_path, mo
 
 
 @pytest.mark.parametrize("stop", [1, 4, 7])
-def test_a_map_cut_off_goes_on_and_ends_the_same(weights, scene, tmp_path, monkeypatch, stop):
+def test_a_map_cut_off_goes_on_and_ends_the_same(
+    weights, scene, tmp_path, monkeypatch, stop, capsys
+):
     paths, _ = scene
     mapping.map_scene(weights, paths, tmp_path / "whole")
     original, asked = streaming.predict_strip, []
@@ -88,8 +90,10 @@ def test_a_map_cut_off_goes_on_and_ends_the_same(weights, scene, tmp_path, monke
         file.write(b"half a row")
     asked.clear()
     monkeypatch.setattr(streaming, "predict_strip", lambda *a: asked.append(a) or original(*a))
+    capsys.readouterr()
     # also with settings that change no probability
     mapping.map_scene(weights, paths, tmp_path / "cut", min_area=1, date="2020", batch_size=7)
+    assert "cut: goes on where it was cut off, " in "".join(capsys.readouterr())
     assert 0 < len(asked) <= 8 - stop + 2  # of 8 rows of windows, up to two again for the overlap
     for name in MAPS:
         a, b = (read(tmp_path / folder / name) for folder in ("whole", "cut"))

@@ -282,7 +282,7 @@ def test_paths_that_differ_at_their_end_are_told_apart(weights, scene, tmp_path)
 def test_a_map_that_is_replaced_says_what_differs(weights, scene, tmp_path, capsys):
     map_scene(weights, scene[0], tmp_path / "out", stride=16)
     map_scene(weights, scene[0], tmp_path / "out", overwrite=True)
-    assert "out: the map with stride 16 instead of 8 is replaced" in capsys.readouterr().out
+    assert "out: the map with stride 16 instead of 8 will be replaced" in capsys.readouterr().out
 
 
 def test_bands_in_another_order_than_the_trainings_are_refused(weights, scene, tmp_path):

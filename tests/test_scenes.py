@@ -270,6 +270,26 @@ def test_a_tile_without_a_labelled_pixel_is_named(tile_table, tmp_path, capsys):
     assert "tile ALP-3 has no pixel that is labelled" in capsys.readouterr().out
 
 
+def test_tiles_in_other_units_are_named(tile_table, tmp_path, capsys):
+    folder = tile_table.parent
+    with rasterio.open(folder / "optical_2.tif") as file:  # of the test split
+        values = file.read()
+    write_geotiff(folder / "optical_2.tif", values.astype(np.int32) * 10_000)
+    for i in (3, 4):  # more to train on, of which the last is in other units
+        for source in ("dem", "groundtruth"):
+            shutil.copy(folder / f"{source}_0.tif", folder / f"{source}_{i}.tif")
+        write_geotiff(folder / f"optical_{i}.tif", values.astype(np.int32) * 10_000 ** (i - 3))
+    row = "ALP-{i},ALP,train,optical_{i}.tif,dem_{i}.tif,groundtruth_{i}.tif\n"
+    tile_table.write_text(tile_table.read_text() + row.format(i=3))
+    compile_tiles(tile_table, tmp_path / "out")
+    told = [line for line in capsys.readouterr().out.splitlines() if "other units?" in line]
+    assert len(told) == 1 and told[0].startswith("tile ALP-2: optical bands 1 and 2 lie far from")
+    tile_table.write_text(tile_table.read_text() + row.format(i=4))
+    compile_tiles(tile_table, tmp_path / "more")
+    told = [line for line in capsys.readouterr().out.splitlines() if "other units?" in line]
+    assert len(told) == 1 and told[0].startswith("tile ALP-4: optical is about ")
+
+
 def test_blanks_around_a_tables_entries_do_not_matter(tile_table, tmp_path):
     tile_table.write_text(tile_table.read_text().replace(",", " , "))
     assert len(open_tiles(compile_tiles(tile_table, tmp_path / "out")["test"])) == 1
@@ -288,9 +308,11 @@ def test_existing_files_survive_a_compilation_that_fails(tile_table, tmp_path):
     assert (tmp_path / "out" / "test.hdf5").read_bytes() == before
 
 
-def test_tile_files_from_elsewhere_are_never_replaced(tile_table, tmp_path):
+def test_tile_files_from_elsewhere_are_never_replaced(tile_table, tmp_path, capsys):
     files = compile_tiles(tile_table, tmp_path / "out")
+    assert "replaced" not in capsys.readouterr().out
     compile_tiles(tile_table, tmp_path / "out")  # its own are
+    assert "out: the files of an earlier compile are replaced" in capsys.readouterr().out
     with h5py.File(files["val"], "a") as file:
         del file.attrs["software"]
     before = {path: path.read_bytes() for path in files.values()}

@@ -58,26 +58,41 @@ def test_values_that_hardly_vary_are_remarked():
     assert remark.startswith("optical band 2: values hardly vary, by 0.01% of the training data's")
 
 
+def test_tiles_in_other_units_than_most_are_named():
+    reflectance = np.linspace(0.05, 0.9, 200).reshape(100, 2)
+    tiles = {f"A-{i}": reflectance * (1 + i / 5) for i in range(5)}
+    empty = {"A-6": reflectance * np.nan, "A-7": reflectance * 0}
+    assert units.unlike_each_other("optical", tiles | empty) == []
+    (remark,) = units.unlike_each_other("optical", tiles | {"B-1": reflectance * 14_000} | empty)
+    assert (
+        remark == "tile B-1: optical is about 10,000 times what it is in most tiles; other units?"
+    )
+    (remark,) = units.unlike_each_other("optical", tiles | {"B-1": reflectance * 13e-4})
+    assert remark.startswith("tile B-1: optical is about 1/1,000 of what it is")
+    assert units.unlike_each_other("dem", tiles | {"B-1": reflectance * 14_000}) == []
+
+
 def test_tiles_in_other_units_than_the_training_split_are_remarked():
     reflectance = np.linspace(0.05, 0.9, 2 * 97 * 97).reshape(97, 97, 2)
-    usual = {"optical": {"low": [0.1, 0.1], "high": [0.8, 0.8]}}
-    ruined = {"optical": {"low": [0.1, 0.1], "high": [8000, 0.8]}}  # by a tile in other units
-    assert units.unlike_split({"optical": reflectance}, usual) == []
-    (remark,) = units.unlike_split({"optical": reflectance * 1e4}, usual)
-    assert remark.startswith("optical bands 1 and 2: 500 to ") and "other units?" in remark
-    (remark,) = units.unlike_split({"optical": reflectance}, ruined)
-    assert remark.startswith("optical band 1: ") and "are 0.1 to 8000" in remark
-    flat = {"low": [0.1, 0.1], "high": [8000, 8000]}
-    assert units.unlike_split({"dem": reflectance}, {"dem": flat}) == []
-    assert units.unlike_split({"optical": reflectance * np.nan}, usual) == []
+    scaling = {"optical": {"low": [0.1, 0.1], "high": [0.8, 0.8]}}
+    assert units.far_from_split({"optical": reflectance}, scaling) == []
+    assert units.far_from_split({"optical": reflectance * np.nan}, scaling) == []
+    (remark,) = units.far_from_split({"optical": reflectance * 1e4}, scaling)
+    assert (
+        remark == "optical bands 1 and 2 lie far from the range of the training split; other units?"
+    )
+    (remark,) = units.far_from_split({"optical": reflectance * [1, 1e4]}, scaling)
+    assert remark.startswith("optical band 2 lies far")
 
 
 def test_a_slope_in_radians_is_remarked():
     slope = np.linspace(0, 60, 200)[:, None]
-    scaling = {"dem": {"low": [1.0], "high": [50.0]}}
-    assert units.unlike_training({"dem": slope}, scaling) == []
-    (remark,) = units.unlike_training({"dem": np.radians(slope)}, scaling)
-    assert "other units?" in remark
+    terrain = np.concatenate([np.linspace(900, 3000, 200)[:, None], slope], 1)
+    scaling = {"dem": {"low": [500.0, 1.0], "high": [4000.0, 50.0]}}
+    assert units.unlike_training({"dem": terrain}, scaling) == []
+    terrain[:, 1] = np.radians(terrain[:, 1])
+    (remark,) = units.unlike_training({"dem": terrain}, scaling)
+    assert remark.startswith("dem band 2") and "Slope is to be in degrees" in remark
 
 
 def test_pixels_of_zeros_are_remarked_but_for_the_sea():

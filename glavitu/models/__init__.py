@@ -82,6 +82,11 @@ def build_model(
 
 def inputs_of(model):
     """Return the side of a network's patches in pixels, and source -> bands."""
+    if not isinstance(model, keras.Model):
+        raise InputError(
+            f"a network is a {type(model).__name__}, expected a keras.Model, such as "
+            "load_model(path) gives"
+        )
     shapes = {source: tensor.shape for source, tensor in model.input.items()}
     return next(iter(shapes.values()))[1], {source: shape[3] for source, shape in shapes.items()}
 
