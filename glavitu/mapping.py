@@ -8,7 +8,7 @@ import geopandas as gpd
 import rasterio
 from shapely import box
 
-from glavitu import units
+from glavitu import remarks, units
 from glavitu.agreement import compare_outlines
 from glavitu.bands import check_order
 from glavitu.errors import InputError
@@ -204,9 +204,9 @@ def map_scene(
                 record = {
                     "architecture": built["architecture"],
                     "grid": scene.report,
-                    "remarks": units.unlike_pixels(pixel_size(scene.grid), built["pixel_size"])
-                    + units.unlike_training(pixels, scaling)
-                    + units.zeros(pixels),
+                    "remarks": remarks.unlike_pixels(pixel_size(scene.grid), built["pixel_size"])
+                    + remarks.unlike_training(pixels, scaling)
+                    + remarks.zeros(pixels),
                     "recipe": recipe,
                 }
                 job = Job(**settings, scaling=scaling)
@@ -251,7 +251,7 @@ def _make(job, scene, out, record, reference, scheduler):
     clear(out, compares=reference is not None)
     record["prediction_seconds"] = replaced.get("prediction_seconds") if replaced else taken
     record |= write_maps(raw, scene, out, record)
-    record["remarks"] += units.mostly_empty(record["share_with_data"])
+    record["remarks"] += remarks.mostly_empty(record["share_with_data"])
     draw(scene, out, reference, record["recipe"]["picture"])
     record["provenance"] = provenance()
     write_json(out / "map.json", record)

@@ -17,9 +17,10 @@ from glavitu.local_rasters import check_crs
 from glavitu.profiles import UNFINISHED
 from glavitu.progress import progress, say
 from glavitu.rasters import Grid, place_in
+from glavitu.remarks import far_from_split, unlike_each_other
 from glavitu.tile_tables import read_tile_table, sources_of
 from glavitu.tiles import SPLITS, SURFACE, UNKNOWN
-from glavitu.units import far_from_split, is_whole, unlike_each_other
+from glavitu.units import is_whole
 
 LARGEST_PATCH = 1 << 14  # pixels of a side
 SAMPLE = 2_000_000  # pixels per band from which the percentiles are estimated

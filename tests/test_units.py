@@ -3,7 +3,7 @@ import pytest
 from affine import Affine
 from rasterio.crs import CRS
 
-from glavitu import InputError, units
+from glavitu import InputError, remarks, units
 from glavitu.rasters import Grid, pixel_size
 
 
@@ -54,7 +54,7 @@ def test_own_scaling_is_the_percentiles_of_the_sample_and_never_empty():
 
 def test_values_that_hardly_vary_are_remarked():
     pixels = {"optical": np.stack([np.linspace(0.1, 0.9, 50), np.linspace(0.1, 0.9, 50) / 1e4], -1)}
-    (remark,) = units.unlike_training(pixels, {"optical": {"low": [0, 0], "high": [1, 1]}})
+    (remark,) = remarks.unlike_training(pixels, {"optical": {"low": [0, 0], "high": [1, 1]}})
     assert remark.startswith("optical band 2: values hardly vary, by 0.01% of the training data's")
 
 
@@ -62,26 +62,26 @@ def test_tiles_in_other_units_than_most_are_named():
     reflectance = np.linspace(0.05, 0.9, 200).reshape(100, 2)
     tiles = {f"A-{i}": reflectance * (1 + i / 5) for i in range(5)}
     empty = {"A-6": reflectance * np.nan, "A-7": reflectance * 0}
-    assert units.unlike_each_other("optical", tiles | empty) == []
-    (remark,) = units.unlike_each_other("optical", tiles | {"B-1": reflectance * 14_000} | empty)
+    assert remarks.unlike_each_other("optical", tiles | empty) == []
+    (remark,) = remarks.unlike_each_other("optical", tiles | {"B-1": reflectance * 14_000} | empty)
     assert (
         remark == "tile B-1: optical is about 10,000 times what it is in most tiles; other units?"
     )
-    (remark,) = units.unlike_each_other("optical", tiles | {"B-1": reflectance * 13e-4})
+    (remark,) = remarks.unlike_each_other("optical", tiles | {"B-1": reflectance * 13e-4})
     assert remark.startswith("tile B-1: optical is about 1/1,000 of what it is")
-    assert units.unlike_each_other("dem", tiles | {"B-1": reflectance * 14_000}) == []
+    assert remarks.unlike_each_other("dem", tiles | {"B-1": reflectance * 14_000}) == []
 
 
 def test_tiles_in_other_units_than_the_training_split_are_remarked():
     reflectance = np.linspace(0.05, 0.9, 2 * 97 * 97).reshape(97, 97, 2)
     scaling = {"optical": {"low": [0.1, 0.1], "high": [0.8, 0.8]}}
-    assert units.far_from_split({"optical": reflectance}, scaling) == []
-    assert units.far_from_split({"optical": reflectance * np.nan}, scaling) == []
-    (remark,) = units.far_from_split({"optical": reflectance * 1e4}, scaling)
+    assert remarks.far_from_split({"optical": reflectance}, scaling) == []
+    assert remarks.far_from_split({"optical": reflectance * np.nan}, scaling) == []
+    (remark,) = remarks.far_from_split({"optical": reflectance * 1e4}, scaling)
     assert (
         remark == "optical bands 1 and 2 lie far from the range of the training split; other units?"
     )
-    (remark,) = units.far_from_split({"optical": reflectance * [1, 1e4]}, scaling)
+    (remark,) = remarks.far_from_split({"optical": reflectance * [1, 1e4]}, scaling)
     assert remark.startswith("optical band 2 lies far")
 
 
@@ -89,34 +89,34 @@ def test_a_slope_in_radians_is_remarked():
     slope = np.linspace(0, 60, 200)[:, None]
     terrain = np.concatenate([np.linspace(900, 3000, 200)[:, None], slope], 1)
     scaling = {"dem": {"low": [500.0, 1.0], "high": [4000.0, 50.0]}}
-    assert units.unlike_training({"dem": terrain}, scaling) == []
+    assert remarks.unlike_training({"dem": terrain}, scaling) == []
     terrain[:, 1] = np.radians(terrain[:, 1])
-    (remark,) = units.unlike_training({"dem": terrain}, scaling)
+    (remark,) = remarks.unlike_training({"dem": terrain}, scaling)
     assert remark.startswith("dem band 2") and "Slope is to be in degrees" in remark
 
 
 def test_pixels_of_zeros_are_remarked_but_for_the_sea():
     filled = np.ones((100, 2))
     filled[:31] = 0
-    (remark,) = units.zeros({"optical": filled, "dem": filled})
+    (remark,) = remarks.zeros({"optical": filled, "dem": filled})
     assert remark.startswith("optical: 31% of the pixels are 0 in every band")
     filled[:, 1] = 1  # one band that is 0 is dark
-    assert units.zeros({"optical": filled}) == []
+    assert remarks.zeros({"optical": filled}) == []
     some = np.ones((100, 2))
     some[0] = 0
-    assert units.zeros({"optical": some}) == []
+    assert remarks.zeros({"optical": some}) == []
 
 
 def test_bands_in_other_units_are_remarked_in_one_line():
     pixels = {"optical": np.linspace(0.1, 0.9, 50)[:, None] * [1000, 1, 1000]}
     bounds = {"optical": {"low": [0, 0, 0.1], "high": [1, 1, 0.8]}}
-    (remark,) = units.unlike_training(pixels, bounds)
+    (remark,) = remarks.unlike_training(pixels, bounds)
     assert remark.startswith(
         "optical bands 1 and 3: 100% of the pixels are far from the training data's 0 to 1 and "
         "0.1 to 0.8"
     )
 
 
-@pytest.mark.parametrize(("share", "remarks"), [(0.049, 1), (0.05, 0), (1, 0), (0, 1)])
-def test_a_scene_with_hardly_any_data_is_remarked(share, remarks):
-    assert len(units.mostly_empty(share)) == remarks
+@pytest.mark.parametrize(("share", "count"), [(0.049, 1), (0.05, 0), (1, 0), (0, 1)])
+def test_a_scene_with_hardly_any_data_is_remarked(share, count):
+    assert len(remarks.mostly_empty(share)) == count

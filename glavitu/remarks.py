@@ -1,0 +1,136 @@
+"""Are values what a network was trained on, and in one unit? Remarks where they seem not to be."""
+
+import numpy as np
+
+# A remark is made
+FAR = 0.2  # above this share of pixels beyond the training data's range, widened by half,
+FLAT = 0.03  # where values spread less than this share of the training data's range,
+ZERO = 0.01  # above this share of pixels that are 0 in every band of a source,
+UNLIKE = 1.5  # where pixels are so many times as large as the training data's, or as small,
+REMOTE = 10.0  # where a tile's values lie so many ranges of the training data away,
+MANY = 100  # where they are so many times those of other tiles, or as small a part of them,
+SCARCE = 0.05  # and below this share of pixels with data.
+
+
+def unlike_training(pixels, scaling):
+    """Say which bands of `units.sample` lie mostly outside of what the training data held."""
+    remarks = []
+    for source, values in pixels.items():
+        low, high = (np.array(scaling[source][key]) for key in ("low", "high"))
+        scaled = (values - low) / (high - low)
+        least, most = np.nanpercentile(values, (1, 99), axis=0)
+        with np.errstate(invalid="ignore"):
+            outside = ((scaled < -0.5) | (scaled > 1.5)).sum(0) / np.isfinite(scaled).sum(0)
+        if (far := np.flatnonzero(outside > FAR)).size:
+            remarks.append(
+                f"{_bands(source, far)}: {_from_to(outside[far], '.0%')} of the pixels are far "
+                f"from the training data's {_ranges(low[far], high[far])} (in this raster's "
+                f"units); most are {_ranges(least[far], most[far])}. Other units, which a factor "
+                f"mends, or other ground?{_advice(source, far)}"
+            )
+        spread = (most - least) / (high - low)
+        if (flat := np.flatnonzero((outside <= FAR) & (spread < FLAT))).size:
+            remarks.append(
+                f"{_bands(source, flat)}: values hardly vary, by {_from_to(spread[flat], '.2%')} "
+                f"of the training data's {_ranges(low[flat], high[flat])} (in this raster's "
+                f"units); other units?{_advice(source, flat)}"
+            )
+    return remarks
+
+
+def zeros(pixels):
+    """Say which sources of `units.sample` may mean no data by 0; ``dem`` may be the sea."""
+    shares = {source: (values == 0).all(1).mean() for source, values in pixels.items()}
+    return [
+        f"{source}: {share:.0%} of the pixels are 0 in every band; if that means no data, say "
+        f"so by nodata, here {source}=0."
+        for source, share in shares.items()
+        if share > ZERO and source != "dem"
+    ]
+
+
+def _advice(source, bands):
+    slope = " Slope is to be in degrees; without it, it is computed."
+    return slope if source == "dem" and 1 in bands else ""
+
+
+def unlike_each_other(source, tiles):
+    """Say which tiles, name -> pixels (n, band) of a source, hold values of another magnitude.
+
+    That is against the median tile. In the ``dem``, land low and high differs as much.
+    """
+    sizes = np.array([_magnitude(pixels) for pixels in tiles.values()])
+    if np.isnan(sizes).all():
+        return []
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratios = np.median(sizes / np.nanmedian(sizes, axis=0), axis=1)
+    times = {name: ratio for name, ratio in zip(tiles, ratios, strict=True) if np.isfinite(ratio)}
+    return [
+        f"tile {name}: {source} is about {_times(ratio)} what it is in most tiles; other units?"
+        for name, ratio in times.items()
+        if source != "dem" and (ratio > MANY or 0 < ratio < 1 / MANY)
+    ]
+
+
+def _magnitude(pixels):
+    """Return the 90th percentile of each band's absolute values, NaN where there are none."""
+    pixels = np.abs(pixels[np.isfinite(pixels).all(1)])
+    return np.percentile(pixels, 90, axis=0) if len(pixels) else np.full(pixels.shape[1], np.nan)
+
+
+def _times(ratio):
+    return f"{ratio:,.0f} times" if ratio > 1 else f"1/{1 / ratio:,.0f} of"
+
+
+def far_from_split(arrays, scaling):
+    """Say which sources (y, x, band) of a tile are far from what the training split holds."""
+    remarks = []
+    for source, array in arrays.items():
+        pixels = array.reshape(-1, array.shape[-1])[::97]
+        pixels = pixels[np.isfinite(pixels).all(1)]
+        low, high = (np.array(scaling[source][key]) for key in ("low", "high"))
+        middle = (np.median(pixels, axis=0) - low) / (high - low) if len(pixels) else low * 0
+        if (far := np.flatnonzero(np.abs(middle) > REMOTE)).size:
+            remarks.append(
+                f"{_bands(source, far)} lie{'s' * (len(far) == 1)} far from the range of the "
+                "training split; other units?"
+            )
+    return remarks
+
+
+def _bands(source, bands):
+    return f"{source} band{'s' * (len(bands) > 1)} {_listed(str(band + 1) for band in bands)}"
+
+
+def _ranges(low, high):
+    return _listed(f"{a:.4g} to {b:.4g}" for a, b in zip(low, high, strict=True))
+
+
+def _from_to(shares, form):
+    least, most = format(min(shares), form), format(max(shares), form)
+    return least if least == most else f"{least} to {most}"
+
+
+def _listed(texts):
+    *others, last = texts
+    return f"{', '.join(others)} and {last}" if others else last
+
+
+def unlike_pixels(size, trained):
+    """Say so where pixels, in metres, are much larger or smaller than those of the training."""
+    if not size or not trained or 1 / UNLIKE < size / trained < UNLIKE:
+        return []
+    return [
+        f"Pixels are {size:.3g} m wide, those of the training data {trained:.3g} m: the network "
+        "sees glaciers of another size than it knows."
+    ]
+
+
+def mostly_empty(share_with_data):
+    """Say so where hardly any pixel has data in all sources."""
+    if share_with_data >= SCARCE:
+        return []
+    return [
+        f"Only {share_with_data:.2%} of the pixels have data in all sources; do the rasters cover "
+        "one place, and is what they declare as no data right?"
+    ]
