@@ -15,6 +15,7 @@ from glavitu.errors import InputError
 SMALL = 1 << 26  # bytes that an array may declare without having them
 MOST_COMPRESSED = 1100  # bytes made of one; deflate gets to 1032
 SCANNED = 1 << 28  # bytes of a file up to which its heaps are looked at
+PLAIN = (h5py.h5t.INTEGER, h5py.h5t.FLOAT, h5py.h5t.STRING, h5py.h5t.ENUM)  # kinds of attributes
 RARE = (AttributeError, SystemError)  # of h5py, where HDF5 fails while it visits
 
 
@@ -98,7 +99,21 @@ def check_all(file):
     file.visititems(lambda key, item: arrays.update({key: item} if _is_array(item) else {}))
     for array in arrays.values():
         check_array(array)
+    for item in (file, *arrays.values()):
+        _check_attributes(item)
     return arrays
+
+
+def _check_attributes(item):
+    """Refuse attributes that are sequences of other things than references: see `plain`."""
+    for key in item.attrs:
+        kind = _kind(item.attrs, key)
+        if kind.get_class() == h5py.h5t.VLEN and kind.get_super().get_class() != h5py.h5t.REFERENCE:
+            raise InputError(f"{_place(item, key)} is an attribute of a kind that is not read")
+
+
+def _kind(attributes, key):
+    return attributes.get_id(key).get_type()
 
 
 def _is_hard(link):
@@ -110,11 +125,13 @@ def _is_array(item):
 
 
 def plain(attributes):
-    """Return HDF5 attributes as Python numbers, strings and lists."""
-    values = {
-        key: value.tolist() if hasattr(value, "tolist") else value
-        for key, value in attributes.items()
-    }
+    """Return HDF5 attributes as Python numbers, strings and lists; other kinds are left out.
+
+    To read a sequence of texts of no fixed length, for one, ends the process.
+    """
+    kept = [key for key in attributes if _kind(attributes, key).get_class() in PLAIN]
+    values = {key: attributes[key] for key in kept}
+    values = {k: v.tolist() if hasattr(v, "tolist") else v for k, v in values.items()}
     return {key: v.decode() if isinstance(v, bytes) else v for key, v in values.items()}
 
 

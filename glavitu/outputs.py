@@ -7,7 +7,7 @@ from pathlib import Path
 from glavitu.differences import changes
 from glavitu.errors import InputError
 from glavitu.files import read_json
-from glavitu.hdf5 import open_file, reading
+from glavitu.hdf5 import open_file, plain, reading
 from glavitu.provenance import fingerprint
 
 LONGEST = 200  # bytes of a name; file systems take 255, of which endings need some
@@ -134,7 +134,7 @@ def read_built(path):
     Raises `InputError` where it is missing or no HDF5, or says what cannot be.
     """
     with open_weights(path) as file, reading(path):
-        text = file.attrs.get("glavitu")
+        text = plain(file.attrs).get("glavitu")
     if text is None:
         return None
     where = f"{path}: what it is for"

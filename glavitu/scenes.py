@@ -11,7 +11,7 @@ from glavitu.bands import check_count, check_names, names_in
 from glavitu.errors import InputError
 from glavitu.files import locked, replacing
 from glavitu.geotiffs import read_raster
-from glavitu.hdf5 import open_file, reading
+from glavitu.hdf5 import open_file, plain, reading
 from glavitu.hdf5_writing import open_new, write_tile
 from glavitu.local_rasters import check_crs
 from glavitu.profiles import UNFINISHED
@@ -86,7 +86,7 @@ def _check_replaceable(directory):
     named = [path for path in _files(directory).values() if path.exists()]
     for path in named + sorted(p for split in SPLITS for p in directory.glob(f"{split}_*.hdf5")):
         with suppress(InputError, IsADirectoryError), open_file(path) as file, reading(path):
-            if str(file.attrs.get("software")).startswith("glavitu "):
+            if str(plain(file.attrs).get("software")).startswith("glavitu "):
                 continue
         raise InputError(f"{path} was not written by compile; name another folder, or remove it")
 

@@ -9,6 +9,7 @@ from conftest import make_tile_arrays
 
 from glavitu import InputError, load_model, open_tiles, plots
 from glavitu.exploration import band_histograms
+from glavitu.hdf5 import check_all
 from glavitu.hdf5_writing import write_tile
 from glavitu.tiles import check_same_scaling, find_split
 
@@ -249,6 +250,22 @@ def test_tiles_scaled_otherwise_are_refused_where_both_scalings_are_known(scaled
     check_same_scaling(tiles, other, ["optical"])
     with pytest.raises(InputError, match="'dem' is scaled from .* compile the splits together"):
         check_same_scaling(tiles, other, ["optical", "dem"])
+
+
+def test_attributes_that_would_end_the_process_are_left_out(tmp_path, rng):
+    path = write(tmp_path / "a.hdf5", {"A-1": (make_tile_arrays(rng, 8, 8), {"region": "X"})})
+    letters = h5py.h5t.vlen_create(h5py.h5t.C_S1.copy())  # a sequence of texts, not of numbers
+    with h5py.File(path, "r+") as file:
+        del file["A-1"].attrs["region"]
+        for place in (file, file["A-1"]):
+            h5py.h5a.create(place.id, b"region", letters, h5py.h5s.create(h5py.h5s.SCALAR))
+    tiles = open_tiles(path)
+    assert tiles.region("A-1") == "A" and tiles.attrs == {}
+    with (
+        h5py.File(path) as file,
+        pytest.raises(InputError, match="region is an attribute of a kind"),
+    ):
+        check_all(file)
 
 
 def test_tiles_are_a_mapping_and_can_be_closed(tmp_path, rng):
