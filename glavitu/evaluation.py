@@ -226,6 +226,8 @@ def read_prediction(path):
         missing = {"glacier", "probability"} - set(prediction)
         if missing:
             raise InputError(f"{path} has no {min(missing)!r}; run predict again")
+        for text in prediction.attrs.values():
+            str(text).encode()  # raises where it is no UTF-8, which tables would not take
         return prediction.load()
 
 

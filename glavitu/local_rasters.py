@@ -41,7 +41,7 @@ def open_local(path):
             drivers = [driver for driver in env.drivers() if driver not in INDIRECT]
             with DatasetReader(str(path), driver=drivers) as dataset:
                 yield dataset
-    except (OSError, RasterioError) as error:
+    except (OSError, RasterioError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is not a raster GDAL can read: {first_line(error)}") from None
 
 
