@@ -1,3 +1,4 @@
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
@@ -113,6 +114,14 @@ def test_files_of_predictions_can_be_scored(tmp_path):
     tile = prediction([[1]], [[1]]).drop_vars("glacier")
     with pytest.raises(InputError, match="tile A-0 has no glacier to score; predict it first"):
         score(tile)
+
+
+def test_a_prediction_with_a_text_that_is_none_is_refused(tmp_path):
+    write_prediction(tmp_path, "A-0", [[1, 0]], [[0.9, 0.1]])
+    with h5py.File(tmp_path / "A-0.nc", "r+") as file:
+        file.attrs.create("region", b"A\xe2", dtype=h5py.string_dtype())  # UTF-8, it says
+    with pytest.raises(InputError, match="A-0.nc, which predict makes anew, is damaged"):
+        score(tmp_path / "A-0.nc")
 
 
 def test_no_predictions_have_no_score():
