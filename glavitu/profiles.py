@@ -201,9 +201,7 @@ class Profile:
 
     def with_changes(self, **changes):
         """Return the profile with some parameters changed; None leaves one as it is."""
-        known = [each.name for each in fields(self)]
-        if unknown := [name for name in changes if name not in known]:
-            raise InputError(f"a profile has no {unknown[0]!r}; known: {', '.join(known)}")
+        _check_known("a profile has no", changes, [each.name for each in fields(self)])
         return replace(self, **{key: v for key, v in changes.items() if v is not None})
 
     def runs(self):
@@ -265,15 +263,19 @@ def load_profile(profile):
         raise InputError(f"{path} is not a profile: it is nested too deep") from None
     if not isinstance(content, dict):
         raise InputError(f"{path} holds no parameters; expected lines such as 'patch_size: 128'")
-    known = [f.name for f in fields(Profile) if f.name != "name"]
-    unknown = [key for key in content if key not in known]
-    if unknown:
-        raise InputError(f"{path}: unknown parameter {unknown[0]!r}; known: {', '.join(known)}")
+    known = [each.name for each in fields(Profile) if each.name != "name"]
+    _check_known(f"{path}: unknown parameter", content, known)
     rate = content.get("learning_rate")
     if isinstance(rate, str) and re.fullmatch(r"[\d.]+e-?\d+", rate):
         content["learning_rate"] = float(rate)  # YAML 1.1 takes 1e-3 for text
     content.setdefault("data", f"data/{path.stem}")
     return Profile(name=path.stem, **content)
+
+
+def _check_known(told, names, known):
+    """Refuse a name that is none of the known ones, in the words told and with those."""
+    if unknown := [name for name in names if name not in known]:
+        raise InputError(f"{told} {unknown[0]!r}; known: {', '.join(known)}")
 
 
 class _Loader(yaml.SafeLoader):
