@@ -13,12 +13,13 @@ from glavitu.evaluation import (
 from glavitu.files import locked, scratch, write_json
 from glavitu.hdf5_writing import write_netcdf
 from glavitu.outputs import Outputs, calibration_path
-from glavitu.prediction import find_trained, predict_tile
+from glavitu.prediction import predict_tile
 from glavitu.profiles import load_profile
 from glavitu.progress import progress, say
 from glavitu.provenance import fingerprint, provenance
 from glavitu.temperature import Histogram, apply_temperature, read_checked
 from glavitu.tiles import UNLABELLED, find_split, open_tiles
+from glavitu.trained import find_trained
 
 
 def calibrate(name, *, profile="demo", data=None, out="."):

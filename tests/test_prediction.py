@@ -25,9 +25,10 @@ from glavitu.backend import resolve
 from glavitu.evaluation import read_prediction
 from glavitu.files import write_json
 from glavitu.outputs import Outputs
-from glavitu.prediction import find_trained, predict
+from glavitu.prediction import predict
 from glavitu.prediction_datasets import clear_predictions, is_predicted, most_probable
 from glavitu.provenance import fingerprint
+from glavitu.trained import find_trained
 from glavitu.training import train
 from glavitu.windows import blend, check_stride, window_starts, window_weights
 
@@ -309,7 +310,7 @@ def test_predict_leaves_a_file_per_tile_and_does_not_repeat_itself(
     assert [file.stem for file in files] == list(open_tiles(tiny_data / "test.hdf5"))
     assert read_prediction(files[0]).attrs["region"] == "ALP"
     assert read_prediction(files[0]).sizes == {"y": 36, "x": 36}
-    monkeypatch.setattr("glavitu.prediction.Trained.load_for", lambda *_: pytest.fail("repeated"))
+    monkeypatch.setattr("glavitu.trained.Trained.load_for", lambda *_: pytest.fail("repeated"))
     assert predict("resunet", **options) == files
 
 

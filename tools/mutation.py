@@ -50,13 +50,8 @@ TESTS = {  # module -> the tests that are about it, quick ones first
     "tile_datasets": ["test_tiles.py"],
     "patches": ["test_patches.py"],
     "evaluation": ["test_evaluation.py", "test_stale.py"],
-    "prediction": [
-        "test_evaluation.py",
-        "test_prediction.py",
-        "test_stale.py",
-        "test_calibration.py",
-        "test_devices.py",
-    ],
+    "prediction": ["test_evaluation.py", "test_prediction.py", "test_stale.py", "test_devices.py"],
+    "trained": ["test_prediction.py", "test_stale.py", "test_calibration.py"],
     "prediction_datasets": ["test_evaluation.py", "test_prediction.py"],
     "windows": ["test_prediction.py"],
 }
