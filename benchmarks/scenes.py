@@ -64,7 +64,9 @@ def share_mapped(folder):
 def figures(found, folder):
     """Return the figures of a map and of its comparison, where there is one."""
     return {"mapped share": share_mapped(folder)} | {
-        title: found["comparison"][key] for key, title in COMPARED.items() if "comparison" in found
+        title: found["comparison"].get(key)
+        for key, title in COMPARED.items()
+        if "comparison" in found
     }
 
 

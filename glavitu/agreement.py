@@ -9,7 +9,7 @@ from pyproj import Transformer
 from glavitu.areas import project
 from glavitu.boundaries import distances_between, edges_of, lengths_of, tree_of
 from glavitu.errors import InputError
-from glavitu.inventories import ELSEWHERE, check_crs, names_of, polygonal, polygons_in
+from glavitu.inventories import check_crs, names_of, polygonal, polygons_in
 
 SAME = 1e-3  # metres within which two boundaries are one
 HAIRLINE = 0.1  # metres; gaps as thin as this are where two boundaries were meant to coincide
@@ -31,8 +31,8 @@ def compare_outlines(mapped, reference, *, within=None, step=10.0):
         The outlines taken for true, a row per glacier, in any CRS; invalid ones are mended.
     within : shapely geometry or geopandas.GeoSeries, optional
         The part of the ground that was mapped, as polygon in the CRS of `mapped`. Both outlines
-        are cut to it, and boundaries that run along its edge are left out of the distances.
-        Without it, all of the reference counts.
+        are cut to it, and boundaries that run along its edge are left out of the distances; the
+        reference may have no glacier in it. Without it, all of the reference counts.
     step : float
         Metres between the points of a boundary whose distance to the other is taken.
 
@@ -42,8 +42,9 @@ def compare_outlines(mapped, reference, *, within=None, step=10.0):
         ``iou`` (of all that is mapped and all of the reference), ``mapped_km2``,
         ``reference_km2``, ``area_difference_percent`` (mapped less reference, of the reference),
         ``distance_mean_m`` and ``distance_p95_m`` (from each boundary to the other, the points of
-        both pooled; NaN without a boundary), ``glaciers`` (of the reference, in the scene),
-        ``glaciers_mapped`` (at least half their area is) and ``glaciers_missed`` (the others).
+        both pooled), ``glaciers`` (of the reference, in the scene), ``glaciers_mapped`` (at least
+        half their area is) and ``glaciers_missed`` (the others). NaN is what has no value: a
+        distance without two boundaries, a difference from no area, an IoU of nothing.
     table : geopandas.GeoDataFrame
         A row per glacier of the reference in the scene: ``glacier`` (the column RGIId, rgi_id,
         glac_id, id or Name of `reference`, the first there is, or its index),
@@ -55,7 +56,8 @@ def compare_outlines(mapped, reference, *, within=None, step=10.0):
     Raises
     ------
     InputError
-        For outlines without CRS, and a reference without polygons or away from the scene.
+        For outlines without CRS, and for a reference without polygons or, where all of it counts,
+        away from the mapped outlines.
 
     Notes
     -----
@@ -69,14 +71,13 @@ def compare_outlines(mapped, reference, *, within=None, step=10.0):
     within = None if within is None else shapely.union_all(np.atleast_1d(np.asarray(within)))
     plane = _plane_about((([within], mapped.crs), _located(mapped), _located(glaciers)))
     scene = None if within is None else _in_plane([within], mapped.crs, plane)[0]
-    glaciers = gpd.GeoDataFrame(
-        {"glacier": glaciers["glacier"]},
-        geometry=_clip(_in_plane(glaciers.geometry, glaciers.crs, plane), scene),
-        crs=plane,
-    )
-    glaciers = glaciers[glaciers.area > 0].reset_index(drop=True)
+    everywhere = _in_plane(glaciers.geometry, glaciers.crs, plane)
     ours = shapely.union_all(_clip(_in_plane(mapped.geometry, mapped.crs, plane), scene))
-    _check_overlap(ours, glaciers, scene)
+    if scene is None:
+        _check_overlap(ours, everywhere)
+    names = {"glacier": glaciers["glacier"].to_numpy()}
+    glaciers = gpd.GeoDataFrame(names, geometry=_clip(everywhere, scene), crs=plane)
+    glaciers = glaciers[glaciers.area > 0].reset_index(drop=True)
     theirs = shapely.union_all(glaciers.geometry.to_numpy())
     outside = polygonal(np.array([shapely.difference(ours, theirs)]))[0]
     table = _table(glaciers, ours, outside).to_crs(mapped.crs)
@@ -85,10 +86,10 @@ def compare_outlines(mapped, reference, *, within=None, step=10.0):
     covered = max(0.0, ours.area - outside.area)  # but for rounding
     found = int((table["covered_km2"] >= FOUND * table["reference_km2"]).sum())
     summary = {
-        "iou": covered / (theirs.area + outside.area),
+        "iou": _ratio(covered, theirs.area + outside.area),
         "mapped_km2": ours.area / 1e6,
         "reference_km2": theirs.area / 1e6,
-        "area_difference_percent": 100 * (ours.area / theirs.area - 1),
+        "area_difference_percent": 100 * (_ratio(ours.area, theirs.area) - 1),
         "distance_mean_m": round(float(distances.mean()), 3),
         "distance_p95_m": round(float(np.percentile(distances, 95)), 3),
         "glaciers": len(table),
@@ -105,13 +106,17 @@ def _named(reference):
     return gpd.GeoDataFrame(names, geometry=glaciers.geometry.to_numpy(), crs=glaciers.crs)
 
 
-def _check_overlap(ours, glaciers, scene):
-    """Check that the reference has something in the scene."""
+def _check_overlap(ours, glaciers):
+    """Check that the extents of mapped outlines and of the reference meet."""
     if not len(glaciers):
-        raise InputError(ELSEWHERE)
-    box = shapely.box(*glaciers.total_bounds)
-    if scene is None and not ours.is_empty and not box.intersects(shapely.box(*ours.bounds)):
+        raise InputError("the reference has no glaciers to compare with")
+    boxes = [shapely.box(*shapely.total_bounds(some)) for some in (ours, glaciers)]
+    if not ours.is_empty and not shapely.intersects(*boxes):
         raise InputError("the reference lies away from the mapped outlines; check its CRS")
+
+
+def _ratio(part, whole):
+    return part / whole if whole else np.nan
 
 
 def _located(frame):

@@ -41,11 +41,9 @@ try:
         import keras
         from keras import layers, ops
 except (ImportError, ValueError) as error:
-    asked = {name: os.environ.get(name) for name in ("KERAS_BACKEND", "MPLBACKEND")}
-    asked = [f"{name}={value}" for name, value in asked.items() if value]
-    if not asked:
+    if not (asked := os.environ.get("KERAS_BACKEND")):
         raise
-    raise InputError(f"Keras does not load with {' and '.join(asked)}: {error}") from None
+    raise InputError(f"Keras does not load with KERAS_BACKEND={asked}: {error}") from None
 
 
 def resolve(precision):

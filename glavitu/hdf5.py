@@ -127,12 +127,18 @@ def _is_array(item):
 def plain(attributes):
     """Return HDF5 attributes as Python numbers, strings and lists; other kinds are left out.
 
-    To read a sequence of texts of no fixed length, for one, ends the process.
+    To read a sequence of texts of no fixed length, for one, ends the process. What is no UTF-8 in
+    a text becomes U+FFFD.
     """
     kept = [key for key in attributes if _kind(attributes, key).get_class() in PLAIN]
     values = {key: attributes[key] for key in kept}
     values = {k: v.tolist() if hasattr(v, "tolist") else v for k, v in values.items()}
-    return {key: v.decode() if isinstance(v, bytes) else v for key, v in values.items()}
+    return {key: _as_text(v) if isinstance(v, bytes | str) else v for key, v in values.items()}
+
+
+def _as_text(text):
+    raw = text.encode(errors="surrogateescape") if isinstance(text, str) else text
+    return raw.decode(errors="replace")
 
 
 def map_arrays(file, variables):

@@ -18,7 +18,6 @@ FARTHEST = 1e9  # coordinates beyond are no place in any CRS
 # How files of outlines begin: GeoPackage, Shapefile, GeoJSON, FlatGeobuf. Formats that refer to
 # other files or servers are not opened.
 MAGIC = (b"SQLite format 3", b"\0\0\x27\x0a", b"{", b"fgb\x03")
-ELSEWHERE = "the reference has no glacier in the scene; check its CRS and place, or leave it out"
 
 
 def read_outlines(path):
@@ -70,7 +69,7 @@ def _read(path):
 
 
 def about(grid, outlines):
-    """Return those outlines of an inventory whose extents meet that of a scene.
+    """Return those outlines of an inventory whose extents meet that of a scene; there may be none.
 
     Parameters
     ----------
@@ -87,26 +86,29 @@ def about(grid, outlines):
     Raises
     ------
     InputError
-        For outlines that are no reference (see `polygons_in`), and where none is about the scene.
+        For outlines that are no reference (see `polygons_in`), and if their extent does not meet
+        that of the scene.
     """
     glaciers = polygons_in(outlines)
-    near = glaciers[meet(grid, glaciers.bounds.to_numpy(), glaciers.crs)]
-    if near.empty:
-        raise InputError(ELSEWHERE)
-    return near
+    if glaciers.empty or not meet(grid, [glaciers.total_bounds], glaciers.crs).any():
+        raise InputError(
+            "the reference lies away from the scene; check its CRS and place, or leave it out"
+        )
+    return glaciers[meet(grid, glaciers.bounds.to_numpy(), glaciers.crs)]
 
 
 def polygons_in(reference):
     """Return the rows of a reference that hold polygons, and only what is polygon of them.
 
-    Raises `InputError` for a reference without CRS or polygons, or with a corner that is no place.
+    Raises `InputError` for a reference without CRS, with rows of which none holds polygons, or with
+    a corner that is no place.
     """
     check_crs(reference, "reference")
     kinds = ["Polygon", "MultiPolygon", "GeometryCollection"]  # the last of what was made valid
     glaciers = reference[reference.geom_type.isin(kinds)]
     glaciers = glaciers.set_geometry(polygonal(glaciers.geometry.to_numpy()), crs=reference.crs)
     glaciers = glaciers[~glaciers.is_empty]
-    if glaciers.empty:
+    if glaciers.empty and len(reference):
         raise InputError("the reference has no polygons; expected outlines of glaciers")
     points, index = shapely.get_coordinates(glaciers.geometry, return_index=True)
     wrong = ~(np.abs(points) <= FARTHEST).all(axis=1)

@@ -141,7 +141,7 @@ def _report(row):
         kept = "; the map that is there stays" * ("outlines" in row)
         say(f"{row['name']}: not mapped: {row['error']}{kept}")
         return
-    iou = f", IoU {row['iou']:.3f} with the reference" if "iou" in row else ""
+    iou = f", IoU {row['iou']:.3f} with the reference" if row.get("glaciers") else ""
     outlines = counted(row["outlines"], "outline")
     say(f"{row['name']}: {outlines}, {row['area_km2']:.2f} km2{iou}")
     if row["remarks"]:

@@ -4,12 +4,9 @@ import json
 import time
 from pathlib import Path
 
-import geopandas as gpd
 import rasterio
-from shapely import box
 
 from glavitu import remarks, units
-from glavitu.agreement import compare_outlines
 from glavitu.bands import check_order
 from glavitu.errors import InputError
 from glavitu.files import locked, write_json
@@ -106,7 +103,7 @@ def map_scene(
         or, without names, as if they were in the order of the published data.
     reference : str or Path, optional
         Outlines to compare the map with, such as the inventory of a whole region: those about the
-        scene are used. A map that is there already is compared as it is.
+        scene are used, and there may be none. A map that is there already is compared as it is.
     scheduler : str or distributed.Client, optional
         Address of a dask scheduler whose workers predict, or a client of it; the workers must see
         the same files.
@@ -196,7 +193,6 @@ def map_scene(
                 return record
             if given:
                 inventory = about(scene.grid, inventory)
-                _check_place(scene.grid, inventory)
             if made := record is None:
                 pixels = units.sample(scene)
                 if recipe["own_scaling"]:
@@ -215,25 +211,11 @@ def map_scene(
                 record.pop("comparison", None)
                 record["reference"] = None  # while a comparison is made, none is claimed
                 write_json(out / "map.json", record)
-                record |= {"comparison": _compare(out, inventory), "reference": given}
+                record |= {"comparison": compare(out, inventory), "reference": given}
                 if not made:
                     draw(scene, out, inventory, recipe["picture"])
                 write_json(out / "map.json", record)
     return record
-
-
-def _compare(out, inventory):
-    """Compare a finished map; where that fails, say that the map itself is there."""
-    try:
-        return compare(out, inventory)
-    except InputError as error:
-        raise InputError(f"the map in {out} is finished, but not compared: {error}") from None
-
-
-def _check_place(grid, reference):
-    """Refuse a reference that cannot be compared with the scene, before the work."""
-    frame = gpd.GeoDataFrame(geometry=[box(*grid.bounds)], crs=grid.crs)
-    compare_outlines(frame, reference, within=frame.geometry)
 
 
 def _make(job, scene, out, record, reference, scheduler):

@@ -12,6 +12,7 @@ from glavitu.files import quietly, replacing, reserve
 from glavitu.inventories import read_outlines
 from glavitu.outlines import trace, valid_extent, write_outlines
 from glavitu.plots import plot_quicklook, stretch
+from glavitu.progress import say
 from glavitu.streaming import ROWS
 from glavitu.temperature import confidence
 from glavitu.tiles import UNLABELLED
@@ -58,12 +59,14 @@ def write_maps(raw, scene, out, record):
 
 
 def compare(out, reference):
-    """Compare the outlines of a map with others: write the table, return the summary."""
+    """Compare the outlines of a map with others: write the table, return what has a value."""
     outlines, within = read_outlines(out / "outlines.gpkg"), valid_extent(out / "glacier.tif")
     summary, table = compare_outlines(outlines, reference, within=within)
     with replacing(out / "comparison.csv") as part:
         table.drop(columns="geometry").to_csv(part, index=False, float_format="%.6f")
-    return summary
+    if not summary["glaciers"]:
+        say(f"{out.name}: the reference has no glacier where the scene has data")
+    return {key: value for key, value in summary.items() if not np.isnan(value)}
 
 
 def _classes(probability):

@@ -9,7 +9,8 @@ ZERO = 0.01  # above this share of pixels that are 0 in every band of a source,
 UNLIKE = 1.5  # where pixels are so many times as large as the training data's, or as small,
 REMOTE = 10.0  # where a tile's values lie so many ranges of the training data away,
 MANY = 100  # where they are so many times those of other tiles, or as small a part of them,
-SCARCE = 0.05  # and below this share of pixels with data.
+SCARCE = 0.05  # below this share of pixels with data,
+STEEPEST = 90  # and where the second band of ``dem``, the slope, is more than degrees can be.
 
 
 def unlike_training(pixels, scaling):
@@ -35,7 +36,20 @@ def unlike_training(pixels, scaling):
                 f"of the training data's {_ranges(low[flat], high[flat])} (in this raster's "
                 f"units); other units?{_advice(source, flat)}"
             )
+        if source == "dem" and len(high) > 1 and outside[1] <= FAR and high[1] <= STEEPEST:
+            remarks += no_degrees(values)
     return remarks
+
+
+def no_degrees(dem):
+    """Say so where the second of the bands (n, band) of ``dem``, the slope, is in other units."""
+    most = np.nanpercentile(dem, 99, axis=0)[1:2]
+    return [
+        f"dem band 2: values reach {value:.4g}; if it is slope, it is to be in degrees, in which "
+        "map computes it where it is left out"
+        for value in most
+        if value > STEEPEST
+    ]
 
 
 def zeros(pixels):

@@ -171,11 +171,25 @@ def test_thousands_of_glaciers():
         (outlines(box(0, 0, 1, 1)), outlines(box(0, 0, 1, 1), crs=None), None, "reference .* CRS"),
         (outlines(box(0, 0, 1, 1), crs=None), outlines(box(0, 0, 1, 1)), None, "mapped .* CRS"),
         (outlines(box(0, 0, 1, 1)), outlines(shapely.Point(0, 0)), None, "no polygons"),
-        (outlines(box(0, 0, 1, 1)), outlines(), None, "no polygons"),
+        (outlines(box(0, 0, 1, 1)), outlines(), None, "no glaciers"),
         (outlines(box(0, 0, 9, 9)), outlines(box(50, 0, 60, 9)), None, "away from"),
-        (outlines(), outlines(box(50, 0, 60, 9)), box(0, 0, 9, 9), "no glacier in the scene"),
+        (outlines(box(0, 0, 9, 9)), outlines(shapely.Point(0, 0)), box(0, 0, 9, 9), "no polygons"),
     ],
 )
 def test_outlines_that_cannot_be_compared(ours, theirs, within, reason):
     with pytest.raises(InputError, match=reason):
         compare_outlines(ours, theirs, within=within)
+
+
+@pytest.mark.parametrize("theirs", [outlines(box(5000, 0, 6000, 900)), outlines()])
+def test_a_scene_without_a_glacier_of_the_reference_has_false_alarms_alone(theirs):
+    scene = box(0, 0, 1000, 1000)
+    summary, table = compare_outlines(outlines(box(0, 0, 500, 200)), theirs, within=scene)
+    assert summary["mapped_km2"] == pytest.approx(0.1, rel=1e-6)
+    zeros = ("iou", "reference_km2", "glaciers", "glaciers_mapped", "glaciers_missed")
+    assert [summary[name] for name in zeros] == [0] * 5
+    none = ("area_difference_percent", "distance_mean_m", "distance_p95_m")
+    assert np.isnan([summary[name] for name in none]).all()
+    assert table.empty and "iou" in table
+    nothing, _ = compare_outlines(outlines(), theirs, within=scene)
+    assert nothing["mapped_km2"] == 0 and np.isnan(nothing["iou"])

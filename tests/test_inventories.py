@@ -53,8 +53,9 @@ def test_the_antimeridian_and_the_pole_are_no_special_cases(crs, west, north, si
 @pytest.mark.parametrize(
     "reference, reason",
     [
-        (outlines(box(50, 0, 60, 9)), "no glacier in the scene"),
-        (outlines(box(50, 0, 60, 9), crs="EPSG:32632"), "no glacier in the scene"),
+        (outlines(box(50, 0, 60, 9)), "away from the scene"),
+        (outlines(box(50, 0, 60, 9), crs="EPSG:32632"), "away from the scene"),
+        (outlines(), "away from the scene"),
         (outlines(shapely.Point(9, 46)), "no polygons"),
         (outlines(box(9, 45, 10, 46), crs=None), "have no CRS"),
         (
@@ -63,7 +64,7 @@ def test_the_antimeridian_and_the_pole_are_no_special_cases(crs, west, north, si
         ),
     ],
 )
-def test_an_inventory_without_glaciers_about_the_scene_is_refused(reference, reason):
+def test_an_inventory_that_is_none_or_elsewhere_is_refused(reference, reason):
     with pytest.raises(InputError, match=reason):
         about(grid(9, 46, side=0.1), reference)
 
@@ -108,3 +109,8 @@ def test_a_ring_that_is_open_is_told_in_one_line(tmp_path):
     (tmp_path / "a.geojson").write_text(json.dumps(ring))
     with pytest.raises(InputError, match="has a broken geometry: .* mend it in a GIS"):
         read_outlines(tmp_path / "a.geojson")
+
+
+def test_a_scene_between_the_glaciers_of_a_region_has_none():
+    around = outlines(box(8, 45, 8.5, 45.5), box(9.5, 46.5, 10, 47))
+    assert about(grid(9, 46, side=0.1), around).empty

@@ -167,15 +167,16 @@ def test_a_comparison_of_a_map_that_is_replaced_does_not_stay(
     assert "out: the comparison goes with the old map" in capsys.readouterr().out
 
 
-def test_a_reference_without_glaciers_where_there_are_data_leaves_a_finished_map(weights, tmp_path):
+def test_a_reference_may_have_no_glaciers_where_there_are_data(weights, tmp_path, capsys):
     paths, _ = make_scene(tmp_path / "scene", 20, 20)
     corner = shapely.box(5e5, 5e6 - 90, 5e5 + 90, 5e6)  # where the scene has no data
     gpd.GeoSeries([corner], crs=32632).to_file(tmp_path / "corner.gpkg")
-    for _ in range(2):
-        with pytest.raises(InputError, match="is finished, but not compared: .* no glacier in"):
-            map_scene(weights, paths, tmp_path / "out", reference=tmp_path / "corner.gpkg")
-        assert (tmp_path / "out" / "map.json").exists()
-        assert not list((tmp_path / "out").glob(".part*"))
+    found = map_scene(weights, paths, tmp_path / "out", reference=tmp_path / "corner.gpkg")
+    assert "the reference has no glacier where the scene has data" in capsys.readouterr().out
+    assert found["comparison"]["glaciers"] == found["comparison"]["reference_km2"] == 0
+    assert found["comparison"]["mapped_km2"] == pytest.approx(found["area_km2"], rel=1e-3)
+    assert "NaN" not in (tmp_path / "out" / "map.json").read_text()  # which is not JSON
+    assert len(pd.read_csv(tmp_path / "out" / "comparison.csv")) == 0
 
 
 def test_an_interrupted_comparison_is_not_claimed_and_is_cleared(

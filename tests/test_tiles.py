@@ -268,6 +268,15 @@ def test_attributes_that_would_end_the_process_are_left_out(tmp_path, rng):
         check_all(file)
 
 
+def test_what_is_no_utf8_in_an_attribute_is_replaced(tmp_path, rng):
+    path = write(tmp_path / "a.hdf5", {"A-0": (make_tile_arrays(rng, 8, 8), {})})
+    with h5py.File(path, "r+") as file:
+        file["A-0"].attrs.create("region", b"Z\xfcrich", dtype=h5py.string_dtype())
+        file["A-0"].attrs.create("by", np.bytes_(b"M\xfcller"))
+    attributes = open_tiles(path)["A-0"].attrs
+    assert (attributes["region"], attributes["by"]) == ("Z\ufffdrich", "M\ufffdller")
+
+
 def test_tiles_are_a_mapping_and_can_be_closed(tmp_path, rng):
     path = write(tmp_path / "a.hdf5", {"A-1": (make_tile_arrays(rng, 8, 8), {})})
     with open_tiles(path) as tiles:

@@ -95,6 +95,19 @@ def test_a_slope_in_radians_is_remarked():
     assert remark.startswith("dem band 2") and "Slope is to be in degrees" in remark
 
 
+def test_a_slope_in_percent_is_remarked_if_the_training_was_in_degrees():
+    degrees = np.linspace(0, 55, 200)
+    percent = 100 * np.tan(np.radians(degrees))
+    terrain = np.stack([np.linspace(900, 3000, 200), percent], 1)
+    scaling = {"dem": {"low": [500.0, 1.0], "high": [4000.0, 70.0]}}
+    (remark,) = remarks.unlike_training({"dem": terrain}, scaling)
+    assert remark.startswith("dem band 2: values reach 13") and "in degrees" in remark
+    scaling["dem"]["high"][1] = 150.0
+    assert remarks.unlike_training({"dem": terrain}, scaling) == []
+    assert remarks.no_degrees(terrain) == [remark]
+    assert remarks.no_degrees(terrain[:, :1]) == []
+
+
 def test_pixels_of_zeros_are_remarked_but_for_the_sea():
     filled = np.ones((100, 2))
     filled[:31] = 0
