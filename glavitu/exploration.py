@@ -3,9 +3,11 @@
 import numpy as np
 import pandas as pd
 
+from glavitu.errors import InputError
 from glavitu.progress import progress
 from glavitu.sensors import SURFACES
 from glavitu.tiles import SURFACE, UNKNOWN
+from glavitu.units import evenly
 
 SAMPLE = 20_000  # pixels per tile that a histogram is made of
 
@@ -36,8 +38,8 @@ def surface_shares(tiles):
     if not codes:
         return pd.Series(dtype=float)
     counts = np.bincount(np.concatenate(codes), minlength=256)
-    known = {name: counts[code:UNKNOWN:10].sum() for name, code in SURFACES.items()}
-    return pd.Series(known) / sum(known.values())
+    known = pd.Series({name: counts[code:UNKNOWN:10].sum() for name, code in SURFACES.items()})
+    return known / known.sum() if known.any() else pd.Series(dtype=float)
 
 
 def band_histograms(tiles, sources=None, *, bins=40):
@@ -58,10 +60,17 @@ def band_histograms(tiles, sources=None, *, bins=40):
         Columns source, band (from 1), name (such as ``optical NIR``), from, to (scaled value),
         background and glacier (shares of the pixels of each class in the band; values beyond the
         range are in the outer bins).
+
+    Raises
+    ------
+    InputError
+        If no pixel is labelled.
     """
     sources = sources or tiles.sources
     pixels = [_sample(tiles, name, sources) for name in progress(tiles, description="histograms")]
     glacier = np.concatenate([labels for _, labels in pixels])
+    if not len(glacier):
+        raise InputError(f"{tiles.path} has no labelled pixel, whose bands could be counted")
     tables = []
     for source, bands in sources.items():
         values = np.concatenate([arrays[source] for arrays, _ in pixels])
@@ -74,9 +83,9 @@ def band_histograms(tiles, sources=None, *, bins=40):
 
 def _sample(tiles, name, sources):
     """Return values (n, band) by source and the label (n,) of evenly spread labelled pixels."""
-    label = tiles.read(name, "groundtruth").reshape(-1, 2)
+    width, label = tiles.shape(name)[1], tiles.read(name, "groundtruth").reshape(-1, 2)
     chosen = np.flatnonzero(label.any(-1))
-    chosen = chosen[:: max(1, len(chosen) // SAMPLE)]
+    chosen = evenly(chosen, SAMPLE, width)
     arrays = {
         source: tiles.read(name, source).reshape(-1, bands)[chosen]
         for source, bands in sources.items()

@@ -104,7 +104,7 @@ def _full(error, path):
 
 
 @contextmanager
-def locked(path):
+def locked(path, *, wait=False):
     """Keep other runs from making `path`, a file or folder, until the block ends.
 
     The lock is the kernel's, on a file beside `path`, so that it ends with the process that holds
@@ -114,12 +114,12 @@ def locked(path):
     Raises
     ------
     InputError
-        If another run holds it.
+        If another run holds it; or wait until it does not.
     """
     path = Path(path).absolute()
     lock = path.with_name(f".lock-{path.name}")
     with making(lock.parent):
-        file = _lock(lock, path)
+        file = _lock(lock, path, wait)
         try:
             yield
         finally:
@@ -135,12 +135,12 @@ def remove_left_locks(folder):
             pass  # nobody holds it, and whoever held it last removes it
 
 
-def _lock(lock, path):
+def _lock(lock, path, wait):
     try:
         while True:
             file = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
                 with suppress(FileNotFoundError):  # removed by its last holder: made anew
                     if os.path.samestat(os.fstat(file), os.stat(lock)):
                         return file

@@ -15,6 +15,7 @@ from glavitu.local_rasters import (
     check_bands,
     check_north_up,
     check_proj,
+    check_references,
     first_line,
     has_nodata,
 )
@@ -26,15 +27,14 @@ def read_raster(path):
     """Read a GeoTIFF as float32 (y, x, band) with NaN where it has no data.
 
     Raises `InputError` where the file is missing, no GeoTIFF, too large, complex, south-up or
-    rotated. No other driver of GDAL is asked: some open other files, or servers. Nor is anything
-    read from files beside it (``.aux.xml``, ``.msk``, ``.tfw``).
+    rotated. No other driver of GDAL is asked: some open other files, or servers.
     """
     check_proj()
     if not Path(path).is_file():
         raise InputError(f"no raster at {path}")
     try:
-        # Files beside it, such as masks, could be of any driver and lead anywhere.
-        with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"), warnings.catch_warnings():
+        check_references(path)
+        with rasterio.Env(), warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
             with rasterio.open(path, driver="GTiff", sharing=False) as header:
                 _check_header(path, header)

@@ -16,6 +16,7 @@ SMALL = 1 << 26  # bytes that an array may declare without having them
 MOST_COMPRESSED = 1100  # bytes made of one; deflate gets to 1032
 SCANNED = 1 << 28  # bytes of a file up to which its heaps are looked at
 PLAIN = (h5py.h5t.INTEGER, h5py.h5t.FLOAT, h5py.h5t.STRING, h5py.h5t.ENUM)  # kinds of attributes
+ONES = np.ones(2, np.float32)  # by which labels are summed over classes
 RARE = (AttributeError, SystemError)  # of h5py, where HDF5 fails while it visits
 
 
@@ -170,16 +171,16 @@ def check_finite(values, where, advice="give them a value and no label"):
 
 
 def check_label(label, where):
-    """Raise `InputError` unless a label (y, x, class) is one-hot of two classes."""
+    """Raise `InputError` unless a label (y, x, class) is one-hot of two classes, or none."""
     if label.ndim != 3:
         raise InputError(f"{where}: groundtruth has {label.ndim} dimensions, expected y, x, class")
     if label.shape[-1] != 2:
         raise InputError(
             f"{where}: groundtruth has {label.shape[-1]} class(es), expected 2: background, glacier"
         )
-    if label.size and not (label.min() >= 0 and label.max() <= 1):
-        wrong = label[~((label >= 0) & (label <= 1))].flat[0]
-        raise InputError(f"{where}: groundtruth holds {wrong}, expected one-hot labels of 0 to 1")
+    if label.size and not (label.min() >= 0 and (label @ ONES).max() < 1.001):
+        wrong = label[~((label >= 0).all(-1) & (label @ ONES < 1.001))][0].tolist()
+        raise InputError(f"{where}: groundtruth holds {wrong}, expected 1 and 0, 0 and 1, or zeros")
 
 
 def _place(item, *keys):

@@ -1,5 +1,6 @@
 """Open rasters that may come from anywhere: local files alone, which lead to no others."""
 
+import hashlib
 import warnings
 from contextlib import contextmanager
 from functools import cache
@@ -14,11 +15,13 @@ from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetReader
 
 from glavitu.errors import InputError
+from glavitu.provenance import fingerprint
 
 # GDAL drivers whose files only say where the pixels are: other files, or servers.
 INDIRECT = {"VRT", "DERIVED", "GTI", "STACIT", "STACTA", "HTTP", "WCS", "WMS", "WMTS", "OGCAPI"}
 INDIRECT |= {"DAAS", "EEDAI", "NGW", "PLMOSAIC"}
 
+TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # how they begin
 MOST_BANDS = 1000  # of a raster; a file may declare 65,535 that it does not hold
 
 
@@ -26,16 +29,12 @@ MOST_BANDS = 1000  # of a raster; a file may declare 65,535 that it does not hol
 def open_local(path):
     """Open a raster of any driver that reads pixels from the file itself."""
     check_proj()
-    if "://" in str(path) or str(path).startswith("/vsi"):
-        raise InputError(f"{path} is not a local file; download it first")
+    check_local(path)
     path = Path(path).resolve()
     if not path.is_file():
         raise InputError(f"no raster at {path}")
     try:
-        # GDAL would follow references already when it opens a file, or one of those beside it.
-        ends = ("", ".msk", ".ovr", ".aux.xml")
-        if any(_refers(path.with_name(path.name + end)) for end in ends):
-            raise InputError(f"{path} only refers to other rasters; convert it to a GeoTIFF")
+        check_references(path)
         with rasterio.Env() as env, warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
             drivers = [driver for driver in env.drivers() if driver not in INDIRECT]
@@ -45,12 +44,51 @@ def open_local(path):
         raise InputError(f"{path} is not a raster GDAL can read: {first_line(error)}") from None
 
 
-def _refers(path):
+def check_local(path):
+    """Refuse an address, such as of a server, that GDAL would open."""
+    if "://" in str(path) or str(path).startswith("/vsi"):
+        raise InputError(f"{path} is not a local file; download it first")
+
+
+def check_references(path):
+    """Refuse a raster that leads to others, by itself or by a file beside it.
+
+    GDAL would follow already when it opens it, and masks and overviews with any of its drivers.
+    """
+    path = Path(path)
+    if b"<VRTDataset" in _start(path)[:1024]:
+        raise InputError(f"{path} only refers to other rasters; convert it to a GeoTIFF")
+    for end in (".msk", ".ovr", ".msk.ovr", ".ovr.msk"):
+        if (start := _start(beside := path.with_name(path.name + end))) and start[:4] not in TIFF:
+            raise InputError(f"{beside}, which GDAL reads with {path.name}, is no TIFF; remove it")
+    if b"OVERVIEW_FILE" in _start(beside := path.with_name(f"{path.name}.aux.xml")):
+        raise InputError(f"{beside} only refers to other rasters; remove it")
+
+
+def _start(path):
     if not path.is_file():
-        return False
+        return b""
     with open(path, "rb") as file:
-        start = file.read(1 << 20)
-    return b"<VRTDataset" in start[:1024] or (start.startswith(b"<") and b"OVERVIEW_FILE" in start)
+        return file.read(1 << 20)
+
+
+def files_of(path):
+    """Return a raster and the files beside it that say more of it than how to draw it."""
+    beside = (Path(f"{path}{end}") for end in (".msk", ".aux.xml"))
+    return [Path(path), *(file for file in beside if file.is_file())]
+
+
+def fingerprint_of(path):
+    """Return a fingerprint of a raster with its mask beside it and what other files there say.
+
+    These are read with it; what else they hold, such as statistics, makes no difference.
+    """
+    with open_local(path) as dataset:
+        said = (dataset.nodatavals, dataset.mask_flag_enums, dataset.descriptions)
+        said += (dataset.crs.to_wkt(), tuple(dataset.transform))
+    mask = Path(f"{path}.msk")
+    parts = [fingerprint(path), fingerprint(mask) if mask.is_file() else "", repr(said)]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
 @cache

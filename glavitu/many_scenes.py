@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from glavitu.errors import InputError
-from glavitu.files import read_json, replacing
+from glavitu.files import locked, read_json, replacing
 from glavitu.mapping import map_scene
 from glavitu.mapping_settings import check_options, read_trained
 from glavitu.options import counted
@@ -61,7 +61,7 @@ def map_scenes(weights, csv, out, *, scheduler=None, **options):
     read_calibration(weights)  # one of other weights is refused once, not for each scene
     table = _read(csv, inputs)
     _check_summary(csv, out)
-    rows, others = [], _maps(out)
+    rows = []
     with connected(scheduler) as client:
         for _, scene in table.iterrows():
             row = {"name": scene["name"], "date": scene["date"], "error": ""}
@@ -74,8 +74,7 @@ def map_scenes(weights, csv, out, *, scheduler=None, **options):
                 row |= _kept(out / scene["name"]) | {"error": reason}
             rows.append(row)
             _report(row)
-            others.pop(scene["name"], None)
-            _write([*rows, *others.values()], out)
+            _write(rows, out)
     return _summary(rows)
 
 
@@ -149,8 +148,11 @@ def _report(row):
 
 
 def _write(rows, out):
-    with replacing(out / SUMMARY) as part:
-        _summary(rows).to_csv(part, index=False)
+    """Write the summary, with rows of the maps of other runs, also such as are at work."""
+    with locked(out / SUMMARY, wait=True), replacing(out / SUMMARY) as part:
+        named = {row["name"] for row in rows}
+        others = [row for name, row in _maps(out).items() if name not in named]
+        _summary([*rows, *others]).to_csv(part, index=False)
 
 
 def _summary(rows):

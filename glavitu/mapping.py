@@ -12,6 +12,7 @@ from glavitu.errors import InputError
 from glavitu.files import locked, write_json
 from glavitu.grids import open_scene
 from glavitu.inventories import about, read_outlines
+from glavitu.local_rasters import check_local, fingerprint_of
 from glavitu.mapping_outputs import compare, draw, write_maps
 from glavitu.mapping_settings import (
     by_source,
@@ -131,7 +132,10 @@ def map_scene(
         )
     weights, out = Path(weights).absolute(), Path(out).absolute()
     built, trained = read_trained(weights)
-    paths = {source: str(Path(p).absolute()) for source, p in by_source("paths", paths).items()}
+    paths = by_source("paths", paths)
+    for path in paths.values():
+        check_local(path)
+    paths = {source: str(Path(path).absolute()) for source, path in paths.items()}
     options = check_options(
         {
             "grid": grid,
@@ -167,12 +171,12 @@ def map_scene(
         "outlines": {key: options[key] for key in ("min_area", "smooth", "date")},
     }
     scaling = units.in_units(trained, options["factors"])
-    files = [str(weights), *paths.values()]
     given, inventory = None, None
     if reference is not None:
         inventory = read_outlines(reference)
         given = {"path": str(Path(reference).absolute()), "fingerprint": fingerprint(reference)}
-    check_outputs(out, files if given is None else [*files, given["path"]])
+    used = [str(weights), *paths.values(), *([given["path"]] if given else [])]
+    check_outputs(out, used)
     if settings["dropout_samples"]:
         check_dropout(str(weights), precision)
     reading = {key: settings[key] for key in ("inputs", "grid", "nodata", "factors")}
@@ -182,13 +186,14 @@ def map_scene(
     ):
         for source, path in paths.items():
             check_order(path, {source: scene.band_names[source]}, built["bands"])
-        recipe["fingerprints"] = {path: fingerprint(path) for path in files}
+        recipe["fingerprints"] = {str(weights): fingerprint(weights)}
+        recipe["fingerprints"] |= {path: fingerprint_of(path) for path in paths.values()}
         recipe = json.loads(json.dumps(recipe))
         with locked(out / "map.json"):
             record = finished(out, recipe, overwrite)
             if record:
                 remove_parts(out, recipe)
-            if record and given in (None, record.get("reference")):
+            if record and (given is None or _is_compared(out, record, given)):
                 say(f"{out.name}: mapped already")
                 return record
             if given:
@@ -216,6 +221,10 @@ def map_scene(
                     draw(scene, out, inventory, recipe["picture"])
                 write_json(out / "map.json", record)
     return record
+
+
+def _is_compared(out, record, reference):
+    return record.get("reference") == reference and (out / "comparison.csv").exists()
 
 
 def _make(job, scene, out, record, reference, scheduler):

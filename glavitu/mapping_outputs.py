@@ -18,7 +18,7 @@ from glavitu.temperature import confidence
 from glavitu.tiles import UNLABELLED
 
 PICTURE = 1200  # most pixels of a side of the picture
-COLOURS = {0: (225, 220, 210, 255), 1: (0, 114, 178, 255), UNLABELLED: (0, 0, 0, 0)}  # of classes
+CLASS_COLOURS = {0: (225, 220, 210, 255), 1: (0, 114, 178, 255), UNLABELLED: (0, 0, 0, 0)}
 
 
 def write_maps(raw, scene, out, record):
@@ -97,11 +97,10 @@ def _write_raster(raw, scene, path, convert, dtype, nodata, description):
                 file.write(convert(strip).astype(dtype), 1, window=window)
             file.set_band_description(1, description)
             if dtype == "uint8":
-                file.write_colormap(1, COLOURS)
-        resampling = "NEAREST" if dtype == "uint8" else "AVERAGE"
-        rasterio.shutil.copy(
-            plain, part, driver="COG", compress="DEFLATE", overview_resampling=resampling
-        )
+                file.write_colormap(1, CLASS_COLOURS)
+        how = {"driver": "COG", "compress": "DEFLATE", "BIGTIFF": "IF_SAFER"}
+        how["overview_resampling"] = "NEAREST" if dtype == "uint8" else "AVERAGE"
+        rasterio.shutil.copy(plain, part, **how)
         _read_all(part)
 
 

@@ -1,7 +1,6 @@
 """Glacier outlines: polygons traced from a map of classes, their areas, and their file."""
 
-import warnings
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 
 import geopandas as gpd
@@ -11,7 +10,6 @@ import pyogrio
 import rasterio
 import shapely
 from pyproj import CRS
-from rasterio.errors import NotGeoreferencedWarning
 from rasterio.features import shapes
 from rasterio.windows import Window
 from scipy.ndimage import label
@@ -21,7 +19,7 @@ from scipy.sparse.csgraph import connected_components
 from glavitu.areas import geodesic_area
 from glavitu.errors import InputError
 from glavitu.files import replacing
-from glavitu.local_rasters import check_crs, check_north_up, first_line
+from glavitu.local_rasters import check_crs, check_north_up, first_line, open_local
 from glavitu.rasters import Grid
 from glavitu.staircase import cuts_of, on_map, straighten
 from glavitu.staircase import smooth as smoothed
@@ -74,8 +72,8 @@ def trace(path, *, confidence=None, min_area=0.01, smooth=0.0, attributes=None, 
             raise InputError(f"attribute {column!r} has the name of a column of the outlines")
     polygons, areas, means = [np.empty(0, object)], [np.empty(0)], [np.empty(0)]
     with (
-        _opened(path) as raster,
-        nullcontext() if confidence is None else _opened(confidence) as layer,
+        open_local(path) as raster,
+        nullcontext() if confidence is None else open_local(confidence) as layer,
     ):
         _check_grids(raster, layer)
         crs = CRS.from_user_input(raster.crs)
@@ -119,7 +117,7 @@ def valid_extent(path, *, rows=None):
     InputError
         For a raster that is missing, damaged, rotated, without CRS or of another type.
     """
-    with _opened(path) as raster:
+    with open_local(path) as raster:
         _check_grids(raster, None)
         strips = _finished_pieces(raster, None, rows, lambda values: values != NO_DATA)
         parts = [on_map(_merge(pieces)[0], raster.transform) for pieces in strips]
@@ -155,19 +153,6 @@ def write_outlines(frame, path, *, written=None):
             )
         finally:
             pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": None})
-
-
-@contextmanager
-def _opened(path):
-    if not Path(path).is_file():
-        raise InputError(f"no raster at {path}")
-    try:
-        with warnings.catch_warnings(action="ignore", category=NotGeoreferencedWarning):
-            raster = rasterio.open(path)
-    except rasterio.errors.RasterioError as error:
-        raise InputError(f"{path} is not a raster GDAL can read: {error}") from None
-    with raster:
-        yield raster
 
 
 def _check_grids(raster, layer):

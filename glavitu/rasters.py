@@ -184,6 +184,11 @@ def plan(source, raster, reference, bands, nodata):
         raise InputError(
             f"{raster.path} does not overlap {reference.path}; give rasters of one place"
         )
+    if _counts_otherwise(raster.grid, reference.grid):
+        raise InputError(
+            f"{raster.path} has other longitudes than {reference.path} where they meet, by 360 "
+            "degrees; bring it to the same ones, as with gdalwarp"
+        )
     if offset is not None:
         return Layer(raster, slope, None, offset, nodata)
     if raster.alpha:
@@ -207,17 +212,37 @@ def place_in(inner, grid):
     return tuple(whole.astype(int).tolist())
 
 
+def _counts_otherwise(inner, grid):
+    """Tell whether part of a raster lies on the grid only if longitudes are taken modulo 360.
+
+    GDAL does not take them so: it looks for what is at 190 degrees east at 170 west.
+    """
+    if not inner.crs.is_geographic:
+        return False
+    (west, _, east, _), (left, _, right, _) = inner.bounds, _bounds_in(grid, inner.crs)
+    spans = [(left, right)] if left <= right else [(left, 180), (-180, right)]
+    beyond = [(max(east, west + 360), east + 360), (west - 360, min(west, east - 360))]
+    return any(
+        min(right, end) - max(left, start) > 1e-6 for left, right in spans for start, end in beyond
+    )
+
+
+def _bounds_in(grid, crs):
+    """Return west, south, east and north of a grid in another CRS, NaN where it is not there.
+
+    In degrees, west is more than east where the grid lies across 180.
+    """
+    try:
+        bounds = _transformer(grid.crs, crs).transform_bounds(*grid.bounds, densify_pts=EDGE)
+    except ProjError:
+        bounds = [np.nan]
+    return bounds if np.isfinite(bounds).all() else [np.nan] * 4
+
+
 def meet(grid, boxes, crs):
     """Tell which boxes (n, 4), west, south, east and north in a CRS, the extent of a grid meets."""
     west, south, east, north = np.transpose(boxes)
-    try:
-        to_boxes = _transformer(grid.crs, crs)
-        bounds = to_boxes.transform_bounds(*grid.bounds, densify_pts=EDGE)
-    except ProjError:
-        bounds = [np.nan]
-    if not np.isfinite(bounds).all():
-        return np.zeros(len(boxes), bool)
-    left, bottom, right, top = bounds
+    left, bottom, right, top = _bounds_in(grid, crs)
     across = (west < right) & (left < east)
     if crs.is_geographic:  # longitudes may go on beyond 180, and `left` be more than `right`
         width, ahead = right - left + 360 * (left > right), (west - left) % 360

@@ -2,6 +2,9 @@
 
 import numpy as np
 
+from glavitu.units import evenly
+
+SAMPLE = 10_000  # pixels of a tile that are looked at
 # A remark is made
 FAR = 0.2  # above this share of pixels beyond the training data's range, widened by half,
 FLAT = 0.03  # where values spread less than this share of the training data's range,
@@ -100,7 +103,7 @@ def far_from_split(arrays, scaling):
     """Say which sources (y, x, band) of a tile are far from what the training split holds."""
     remarks = []
     for source, array in arrays.items():
-        pixels = array.reshape(-1, array.shape[-1])[::97]
+        pixels = evenly(array.reshape(-1, array.shape[-1]), SAMPLE, array.shape[1])
         pixels = pixels[np.isfinite(pixels).all(1)]
         low, high = (np.array(scaling[source][key]) for key in ("low", "high"))
         middle = (np.median(pixels, axis=0) - low) / (high - low) if len(pixels) else low * 0

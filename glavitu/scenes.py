@@ -1,5 +1,6 @@
 """`compile_tiles`: a `tiles.csv` of GeoTIFFs to HDF5 tile files."""
 
+import hashlib
 import json
 from contextlib import suppress
 from pathlib import Path
@@ -20,7 +21,7 @@ from glavitu.rasters import Grid, place_in
 from glavitu.remarks import far_from_split, no_degrees, unlike_each_other
 from glavitu.tile_tables import read_tile_table, sources_of
 from glavitu.tiles import SPLITS, SURFACE, UNKNOWN
-from glavitu.units import is_whole
+from glavitu.units import evenly, is_whole
 
 LARGEST_PATCH = 1 << 14  # pixels of a side
 SAMPLE = 2_000_000  # pixels per band from which the percentiles are estimated
@@ -208,7 +209,7 @@ def _training_scaling(table, sources):
         for source, array in arrays.items():
             names[source].add(names_in(array))
             pixels = array.values.reshape(-1, array.sizes["band"])
-            samples[source].append(pixels[:: max(1, len(pixels) // share)])
+            samples[source].append(evenly(pixels, share, array.sizes["x"]))
     for source, tiles in samples.items():
         for remark in unlike_each_other(source, dict(zip(rows["tile"], tiles, strict=True))):
             say(remark)
@@ -238,6 +239,8 @@ def _write_split(path, rows, scaling, names, patch_size):
         file.attrs["scaling"] = json.dumps(scaling)
         file.attrs["bands"] = json.dumps(names)
         file.attrs["software"] = f"glavitu {__version__}"
+        # Of fixed length, it stays at the start, so that fingerprints of blocks tell files apart.
+        file.attrs["digest"], digest = np.bytes_("0" * 64), hashlib.sha256()
         for _, row in progress(rows.iterrows(), total=len(rows), description=rows["split"].iloc[0]):
             label, arrays, surface = _read_tile(row, list(scaling))
             _check_bands(row, arrays, expected)
@@ -249,8 +252,13 @@ def _write_split(path, rows, scaling, names, patch_size):
                 labelled = True
             else:
                 say(f"tile {row['tile']} has no pixel that is labelled and has data everywhere")
-            write_tile(file, row["tile"], tile, attributes | {"region": row["region"]})
+            attributes["region"] = row["region"]
+            write_tile(file, row["tile"], tile, attributes)
             file.flush()
+            digest.update(repr((row["tile"], attributes)).encode())
+            for array in tile.values():
+                digest.update(np.ascontiguousarray(array))
+        file.attrs.modify("digest", np.bytes_(digest.hexdigest()))
     if not labelled:
         raise InputError(
             f"no pixel of the split {row['split']!r} is labelled and has data in every source"

@@ -13,6 +13,7 @@ import numpy as np
 
 from glavitu.errors import InputError
 from glavitu.grids import open_scene
+from glavitu.local_rasters import files_of
 from glavitu.scenes import scale
 from glavitu.windows import filled, in_batches, window_starts, window_weights
 
@@ -142,7 +143,7 @@ def check_dropout(weights, precision):
 def opened(job):
     """Return model and scene of a job; a worker opens them once."""
     model = _load(job.weights, _version(job.weights), job.precision)
-    versions = tuple(map(_version, job.paths.values()))
+    versions = tuple(_version(file) for path in job.paths.values() for file in files_of(path))
     settings = [job.paths, job.inputs, job.grid, job.nodata, job.factors]
     return model, _scene(json.dumps(settings), versions)
 

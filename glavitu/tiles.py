@@ -249,6 +249,8 @@ class Tiles(Mapping):
 
         It is float32 (y, x, band), or codes as stored (y, x) for ``surface``.
         """
+        if not self._mapped:
+            raise InputError(f"{self.path} was closed; open it again")
         array = self._mapped[name][variable]
         with reading(f"{self.path}: {variable} of tile {name}"):
             values = array[window]

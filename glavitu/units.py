@@ -1,10 +1,13 @@
 """Scaling in a scene's own units; numbers that were given, checked."""
 
+import math
 from numbers import Integral
 
 import numpy as np
 
 from glavitu.errors import InputError
+
+COLUMNS = 100  # of an image that a sample is taken from, at least
 
 
 def check_scaling(where, scaling, sources):
@@ -77,11 +80,22 @@ def factor_of_dem(factors):
     return factors.get("dem", 1)
 
 
+def evenly(pixels, most, width):
+    """Return about `most` of the pixels (n, …), row after row of an image, from all its columns."""
+    step = max(1, len(pixels) // most)
+    while width // math.gcd(step, width) < min(width, COLUMNS):
+        step += 1
+    return pixels[::step]
+
+
 def sample(scene):
-    """Return the pixels (n, band) of each source in at most 200 rows of a scene."""
+    """Return pixels (n, band) of each source, of at most 200 rows and 2000 columns of a scene."""
     height, width = scene.shape
-    rows = [scene.read(row, 0, 1, width) for row in range(0, height, -(-height // 200))]
-    values = {s: np.concatenate([row[s][0] for row in rows]) for s in scene.sources}
+    every, sampled = -(-width // 2000), {source: [] for source in scene.sources}
+    for row in range(0, height, -(-height // 200)):
+        for source, pixels in scene.read(row, 0, 1, width).items():
+            sampled[source].append(pixels[0, ::every].copy())
+    values = {source: np.concatenate(rows) for source, rows in sampled.items()}
     for source, pixels in values.items():
         if np.isnan(pixels).all(0).any():
             values[source] = _first_data(scene, source)

@@ -250,6 +250,44 @@ def test_a_grid_across_the_antimeridian_gets_either_side(tmp_path, left):
 
 
 @pytest.mark.parametrize(
+    ("crs", "corner", "cell", "west"),
+    [
+        ("EPSG:32631", (170_000, 4_750_000), 100, 0),  # UTM 31N, a part of it west of Greenwich
+        ("EPSG:32606", (500_000, 7_000_000), 100, 0),  # Alaska
+        ("EPSG:32601", (347_000, 7_000_000), 100, 179.5),  # across 180 degrees
+        ("EPSG:4326", (-150, 63), 0.001, 209),  # on the same pixels
+        ("EPSG:4326", (-150, 63), 0.0017, 209),
+        ("EPSG:4326", (179.99, 63), 0.001, -180),
+    ],
+)
+def test_longitudes_that_differ_by_360_degrees_are_refused(tmp_path, crs, corner, cell, west):
+    optical = write(tmp_path / "optical.tif", np.ones((40, 40)), corner=corner, cell=cell, crs=crs)
+    cell, size = (0.1, (1800, 3600)) if west == 0 else (0.001, (30_000, 2000))
+    dem = write(
+        tmp_path / "dem.tif", np.ones(size, np.uint8), corner=(west, 90), cell=cell, crs="EPSG:4326"
+    )
+    refuse(
+        "dem.tif has other longitudes than .*optical.tif .* gdalwarp",
+        {"optical": optical, "dem": dem},
+    )
+
+
+def test_a_world_that_reaches_half_a_pixel_beyond_180_degrees_is_used(tmp_path):
+    corner = (299_000, 6_080_000)  # UTM 1N, across 180 degrees
+    optical = write(
+        tmp_path / "optical.tif", np.ones((40, 40)), corner=corner, cell=100, crs="EPSG:32601"
+    )
+    dem = write(
+        tmp_path / "dem.tif",
+        np.ones((1801, 3601)),
+        corner=(-180.05, 90.05),
+        cell=0.1,
+        crs="EPSG:4326",
+    )
+    assert np.isfinite(whole(open_scene({"optical": optical, "dem": dem}))["dem"]).all()
+
+
+@pytest.mark.parametrize(
     ("crs", "corner", "cell", "size"),
     [
         ("EPSG:32632", (EAST - 100, NORTH + 50), 7, 1800),

@@ -9,7 +9,15 @@ import rasterio
 from click.testing import CliRunner
 from conftest import make_scene
 
-from glavitu import InputError, load_model, local_rasters, map_scene, map_scenes, strips
+from glavitu import (
+    InputError,
+    load_model,
+    local_rasters,
+    many_scenes,
+    map_scene,
+    map_scenes,
+    strips,
+)
 from glavitu.__main__ import cli
 from glavitu.outputs import calibration_path
 
@@ -84,14 +92,14 @@ def test_scenes_with_a_reference_have_its_figures_in_the_summary(weights, table,
 
 
 def test_a_scene_whose_file_cannot_be_read_stops_no_other(weights, table, tmp_path, monkeypatch):
-    original = local_rasters._refers
+    original = local_rasters._start
 
     def refuse(path):
         if path.parent.name == "a":
             raise PermissionError(13, "Permission denied", str(path))
         return original(path)
 
-    monkeypatch.setattr(local_rasters, "_refers", refuse)
+    monkeypatch.setattr(local_rasters, "_start", refuse)
     summary = map_scenes(weights, table, tmp_path / "out")
     assert "Permission denied" in summary["error"][0] and summary["error"][2] == ""
 
@@ -226,6 +234,26 @@ def test_the_summary_keeps_the_maps_of_other_tables(weights, table, tmp_path):
     again = pd.read_csv(tmp_path / "out" / "scenes.csv", dtype={"date": str})
     assert again["name"].tolist() == ["a", "c"]
     assert again.loc[1, "area_km2"] == stored.loc[0, "area_km2"]
+
+
+def test_the_summary_keeps_the_maps_of_a_run_at_work_beside_it(
+    weights, table, tmp_path, monkeypatch
+):
+    rows = pd.read_csv(table, keep_default_na=False)
+    other = table.with_name("other.csv")
+    rows[rows["name"] == "c"].to_csv(other, index=False)
+    rows[rows["name"] == "a"].to_csv(table, index=False)
+
+    def map_another(*arguments, **options):
+        monkeypatch.setattr(many_scenes, "map_scene", map_scene)
+        map_scenes(weights, other, tmp_path / "out")
+        return map_scene(*arguments, **options)
+
+    monkeypatch.setattr(many_scenes, "map_scene", map_another)
+    map_scenes(weights, table, tmp_path / "out")
+    stored = pd.read_csv(tmp_path / "out" / "scenes.csv")
+    assert stored["name"].tolist() == ["a", "c"] and stored["outlines"].notna().all()
+    assert not list((tmp_path / "out").glob(".*"))
 
 
 def test_dates_and_references_are_the_tables(weights, table, tmp_path):

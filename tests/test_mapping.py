@@ -246,7 +246,39 @@ def test_a_map_agrees_with_its_own_outlines(weights, scene, tmp_path):
     reference = tmp_path / "a" / "outlines.gpkg"
     found = mapping.map_scene(weights, paths, tmp_path / "b", min_area=0, reference=reference)
     assert found["comparison"]["iou"] == pytest.approx(1)
-    assert (tmp_path / "b" / "comparison.csv").exists()
+    table = tmp_path / "b" / "comparison.csv"
+    before = table.read_bytes()
+    table.unlink()
+    mapping.map_scene(weights, paths, tmp_path / "b", min_area=0, reference=reference)
+    assert table.read_bytes() == before
+
+
+def test_a_mask_beside_a_raster_is_part_of_it_and_statistics_are_not(weights, scene, tmp_path):
+    paths, arrays = scene
+    values = arrays["dem"].transpose(2, 0, 1)  # a value that means no data would come first
+    write_raster(paths["dem"], to_dataarray(values, (30, 0, 5e5, 0, -30, 5e6), "EPSG:32632"))
+    first = mapping.map_scene(weights, paths, tmp_path / "out")
+    beside = paths["dem"].with_name("dem.tif.aux.xml")
+    beside.write_text(
+        "<PAMDataset><PAMRasterBand band='1'><Metadata><MDI key='STATISTICS_MEAN'>1</MDI>"
+        "</Metadata></PAMRasterBand></PAMDataset>"
+    )
+    assert mapping.map_scene(weights, paths, tmp_path / "out") == first
+    beside.unlink()
+    mask = np.full((70, 45), 255, np.uint8)
+    mask[:20] = 0
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=False), rasterio.open(paths["dem"], "r+") as file:
+        file.write_mask(mask)
+    with pytest.raises(InputError, match="another content of .*dem.tif"):
+        mapping.map_scene(weights, paths, tmp_path / "out")
+    again = mapping.map_scene(weights, paths, tmp_path / "out", overwrite=True)
+    assert again["share_with_data"] == pytest.approx(50 / 70)
+
+
+@pytest.mark.parametrize("path", ["https://example.org/x.tif", "/vsicurl/x.tif"])
+def test_addresses_are_told_as_such(weights, scene, tmp_path, path):
+    with pytest.raises(InputError, match=f"^{path} is not a local file; download it first"):
+        mapping.map_scene(weights, scene[0] | {"dem": path}, tmp_path / "out")
 
 
 def test_the_command_line_maps_and_refuses_in_one_line(weights, scene, tmp_path):

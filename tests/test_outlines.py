@@ -265,7 +265,9 @@ def test_a_map_without_georeferencing_is_told_in_one_line(tmp_path):
 
 def test_files_that_are_missing_or_damaged(raster, tmp_path):
     path = raster(np.ones((300, 300), np.uint8))
-    for wrong in ("/vsicurl/https://example.org/map.tif", tmp_path, tmp_path / "none.tif"):
+    with pytest.raises(InputError, match="not a local file"):
+        trace("/vsicurl/https://example.org/map.tif")
+    for wrong in (tmp_path, tmp_path / "none.tif"):
         with pytest.raises(InputError, match="no raster at"):
             trace(wrong)
     (tmp_path / "text.tif").write_text("hello")

@@ -8,10 +8,10 @@ import pytest
 from conftest import make_tile_arrays
 
 from glavitu import InputError, load_model, open_tiles, plots
-from glavitu.exploration import band_histograms
+from glavitu.exploration import band_histograms, surface_shares
 from glavitu.hdf5 import check_all
 from glavitu.hdf5_writing import write_tile
-from glavitu.tiles import check_same_scaling, find_split
+from glavitu.tiles import UNKNOWN, check_same_scaling, find_split
 
 
 @pytest.fixture
@@ -306,6 +306,19 @@ def test_unlabelled_tiles_are_named(tmp_path, rng):
     tiles.check(tiles.sources, labelled=False)
     with pytest.raises(InputError, match="has no label"):
         tiles.check(tiles.sources)
+
+
+def test_what_cannot_be_counted_is_told_or_empty(tmp_path, rng):
+    arrays = make_tile_arrays(rng, 8, 8)
+    arrays["groundtruth"] = np.zeros((8, 8, 2), np.float32)
+    arrays["surface"] = np.full((8, 8), UNKNOWN, np.uint8)
+    tiles = open_tiles(write(tmp_path / "a.hdf5", {"A-1": (arrays, {})}))
+    assert surface_shares(tiles).empty
+    with pytest.raises(InputError, match="a.hdf5 has no labelled pixel"):
+        band_histograms(tiles)
+    tiles.close()
+    with pytest.raises(InputError, match="a.hdf5 was closed; open it again"):
+        tiles.read("A-1", "groundtruth")
 
 
 def test_files_that_hold_no_tiles_are_refused(tmp_path, rng):

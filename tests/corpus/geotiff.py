@@ -132,10 +132,14 @@ CASES = [
     Case("HDF5", content(lambda data: b"\x89HDF\r\n\x1a\n" + data), NO_GEOTIFF),
     Case("PNG", raster("dem_0", full(1, np.uint8), driver="PNG"), NO_GEOTIFF),
     Case("ENVI, whose header stands apart", raster("dem_0", driver="ENVI"), NO_GEOTIFF),
-    Case("VRT, which opens other files", content(lambda data: VRT.encode()), NO_GEOTIFF),
+    Case(
+        "VRT, which opens other files",
+        content(lambda data: VRT.encode()),
+        ("A-0", "dem_0.tif", "only refers to other rasters"),
+    ),
     Case("VRT after blanks", content(lambda data: (" " * 2000 + VRT).encode()), NO_GEOTIFF),
     Case("WMS, which asks a server", content(lambda data: WMS.encode()), NO_GEOTIFF),
-    Case("a mask that leads elsewhere", masked_by, ("'dem'", "without any data")),
+    Case("a mask that leads elsewhere", masked_by, ("A-0", "dem_0.tif.msk", "no TIFF")),
     Case("complex", raster("dem_0", full(1 + 1j, np.complex64)), ("A-0", "dem_0.tif", "complex")),
     Case(
         "no CRS, others have one",
