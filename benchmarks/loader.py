@@ -86,7 +86,7 @@ def ours(path, threads):
         for index in itertools.count():
             yield batches[index]
     finally:  # nothing is drawn ahead while another loader is measured
-        batches.threads.shutdown(cancel_futures=True)
+        batches.close()
 
 
 def rate(batches):

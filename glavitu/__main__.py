@@ -39,7 +39,7 @@ def cli(ctx):
 def train(architecture, name, profile, data, sources, devices, precision, **options):
     """Train a network; goes on where a training was cut off."""
     architecture = "glavitu" if architecture is None else architecture
-    changes = {"sources": sources.split(",") if sources else None, "devices": devices}
+    changes = {"sources": None if sources is None else sources.split(","), "devices": devices}
     profile = _profile_for(("train", "val"), profile, data, precision=precision, **changes)
     from glavitu.training import train
 
@@ -73,7 +73,7 @@ def evaluate(architecture, name, data, profile, out, seed):
     """
     from glavitu.evaluation import evaluate, pool, summarise, without_glacier
 
-    scores = evaluate(name or architecture or "glavitu", out=out)
+    scores = evaluate(name or architecture or "glavitu", out=out, architecture=architecture)
     summary = summarise(scores)
     click.echo(f"mean IoU {summary['mean']:.3f} (standard deviation {summary['std']:.3f})")
     for _, row in pool(scores).iterrows():

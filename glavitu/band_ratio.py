@@ -24,7 +24,7 @@ THRESHOLDS = np.round(np.arange(-0.5, 1, 0.02), 2)
 
 
 def applies(tiles):
-    """Return whether all tiles have SWIR1 and a brighter band, and say which they are."""
+    """Tell whether all tiles have SWIR1 and a brighter band, and their file names them."""
     names = tiles.band_names.get("optical", ())
     known = DARK in names and any(band in names for band in BRIGHT)
     return known and all(tiles.has(tile, "optical") for tile in tiles)

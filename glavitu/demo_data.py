@@ -7,6 +7,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import partial
 from multiprocessing import get_context, parent_process
+from numbers import Real
 from pathlib import Path
 from threading import Thread
 
@@ -85,10 +86,10 @@ def make_demo_data(
             raise InputError(
                 f"demo data: {name} is {value!r}, expected a whole number from {least} to {most}"
             )
-    if isinstance(regions, str):
+    if regions is not None and not isinstance(regions, list | tuple):
         raise InputError(f"demo data: regions is {regions!r}, expected a list such as [ALP, HMA]")
     regions = list(regions or REGIONS)
-    unknown = [region for region in regions if region not in REGIONS]
+    unknown = [region for region in regions if region not in list(REGIONS)]
     if unknown:
         raise InputError(f"no demo region {unknown[0]!r}; known: {', '.join(REGIONS)}")
     if set(regions) <= set(UNSEEN):
@@ -98,7 +99,7 @@ def make_demo_data(
         )
     if len(set(regions)) < len(regions):
         raise InputError(f"demo data: a region twice in {', '.join(regions)}")
-    if not isinstance(outline_error, int | float) or not outline_error >= 0:
+    if not isinstance(outline_error, Real) or not 0 <= outline_error < np.inf:
         raise InputError(f"outline_error is {outline_error!r}, expected metres, 0 or more")
     recipe = {
         "glavitu": __version__,
@@ -106,7 +107,7 @@ def make_demo_data(
         "tiles_per_region": tiles_per_region,
         "regions": regions,
         "seed": seed,
-        "outline_error": outline_error,
+        "outline_error": float(outline_error),
     }
     with locked(directory / "tiles"):
         if not _is_made(directory, recipe):

@@ -20,7 +20,8 @@ def on_devices(count):
 
     Under JAX a batch is split without changing what is computed. Under TensorFlow batch
     normalization sees the whole batch, but dropout is drawn, and the loss averaged over labelled
-    pixels, device by device.
+    pixels, device by device. In the mean of the validation loss over batches, one that had to be
+    filled up counts as a full one.
 
     Raises
     ------

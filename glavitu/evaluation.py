@@ -137,11 +137,12 @@ def reliability_curves(bins):
     )
 
 
-def evaluate(name, *, out="."):
+def evaluate(name, *, out=".", architecture=None):
     """Score the predictions called `name` and write tables beside them.
 
     In ``predictions/NAME``: ``scores.csv``, a row per tile; ``reliability.csv``, pixels by
     predicted probability; and ``surfaces.csv``, pixels by what the ground is, where the tiles say.
+    With an architecture, predictions by another one are refused.
 
     Returns
     -------
@@ -151,8 +152,8 @@ def evaluate(name, *, out="."):
     Raises
     ------
     InputError
-        Where there are no predictions of that name, or what is there cannot be read, or the
-        training of that name has other weights by now.
+        Where there are no predictions of that name, or what is there cannot be read or is by
+        another architecture, or the training of that name has other weights by now.
     """
     weights, folder = Outputs(out, name).weights, Path(out) / "predictions" / name
     if not (folder / "predictions.json").exists():
@@ -162,6 +163,8 @@ def evaluate(name, *, out="."):
         tiles = recipe.get("tiles") if isinstance(recipe, dict) else None
         if not tiles or not isinstance(tiles, list):
             raise InputError(f"{folder / 'predictions.json'} names no tiles; run predict again")
+        if architecture not in (None, found := recipe.get("architecture")):
+            raise InputError(f"the predictions in {folder} are by {found}, not {architecture}")
         given = recipe.get("weights_given")
         if weights.exists() and not given and recipe.get("weights") != fingerprint(weights):
             raise InputError(f"the predictions in {folder} are not by {weights}; run predict again")

@@ -20,7 +20,7 @@ class PatchEmbedding(layers.Layer):
         super().__init__(**kwargs)
         self.patch = patch
         self.embed_dim = embed_dim
-        self.projection = layers.Dense(embed_dim, name="projection")
+        self.projection = layers.Dense(embed_dim, name="projection", dtype=self.dtype_policy)
 
     def build(self, input_shape):
         self.projection.build((None, None, self.patch**2 * input_shape[-1]))
@@ -70,7 +70,7 @@ class BatchNormalization(layers.BatchNormalization):
         self.by_kernel = tensorflow and not self.synchronized
 
     def call(self, inputs, training=None, mask=None):
-        if not self.by_kernel or inputs.dtype != "bfloat16":
+        if not (self.by_kernel and inputs.dtype == "bfloat16" and self.scale and self.center):
             return super().call(inputs, training=training, mask=mask)
         from tensorflow.compat.v1 import nn
 
@@ -112,6 +112,10 @@ class SpatialDropout2D(layers.SpatialDropout2D):
         batch, _, _, channels = ops.shape(inputs)
         ones = ops.ones((batch, 1, 1, channels), dtype=inputs.dtype)
         return inputs * super().call(ones, training=True)
+
+    def get_config(self):
+        # Keras keeps the type of variables alone, of which there are none
+        return super().get_config() | {"dtype": keras.dtype_policies.serialize(self.dtype_policy)}
 
 
 def conv_block(x, filters, *, dropout, name):

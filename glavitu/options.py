@@ -18,7 +18,10 @@ def shared(*names):
             help="The network.",
         ),
         "name": click.option(
-            "-n", "--name", help="Name of the result; by default the network's, or glavitu."
+            "-n",
+            "--name",
+            callback=_filled,
+            help="Name of the result; by default the network's, or glavitu.",
         ),
         "data": click.option("--data", help="Folder of the tile files; the profile's by default."),
         "profile": click.option(
@@ -44,6 +47,12 @@ def shared(*names):
         return command
 
     return decorate
+
+
+def _filled(context, option, value):
+    if value == "":
+        raise click.BadParameter("it is empty", context, option)
+    return value
 
 
 def pairs(texts, kind, expected):

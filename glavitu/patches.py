@@ -134,11 +134,12 @@ def _bilinear(length, size):
 
 
 class PatchSequence(keras.utils.PyDataset):
-    """Batches of patches of tiles for `keras.Model.fit`.
+    """Batches of patches of tiles for `keras.Model.fit`; `close` it afterwards.
 
-    Each batch is ``(inputs, labels, weights)``: float32 arrays (batch, size, size, bands) by
-    source, the one-hot label (batch, size, size, classes) and the weight (batch, size, size), 1
-    where a pixel is labelled and 0 elsewhere, both once per head of the network.
+    Of random patches there is no end, so that `fit` needs `steps_per_epoch`. Each batch is
+    ``(inputs, labels, weights)``: float32 arrays (batch, size, size, bands) by source, the one-hot
+    label (batch, size, size, classes) and the weight (batch, size, size), 1 where a pixel is
+    labelled and 0 elsewhere, both once per head of the network.
 
     Parameters
     ----------
@@ -162,6 +163,9 @@ class PatchSequence(keras.utils.PyDataset):
         Batches made at once, ahead of the one asked for; by default one per core, at most 8.
     on_device : bool, optional
         Whether JAX augments, and the batches are its arrays; by default for training on a GPU.
+    devices : int
+        Devices that share a batch: one with fewer patches than a multiple of them is filled up with
+        patches of zeros, no pixel of which has a weight.
     """
 
     def __init__(
@@ -178,6 +182,7 @@ class PatchSequence(keras.utils.PyDataset):
         steps=None,
         threads=None,
         on_device=None,
+        devices=1,
     ):
         super().__init__()
         self.tiles, self.inputs = tiles.unpacked(), list(inputs)
@@ -187,8 +192,9 @@ class PatchSequence(keras.utils.PyDataset):
         self.grid = None if random else grid_patches(self.shapes, size)
         self.on_device = random and on_gpu_of_jax() if on_device is None else on_device
         self.steps = steps or batches_per_epoch(self.shapes, size, batch_size)
+        self.devices = devices
         threads = threads or min(cores(), 8)
-        self.threads = ThreadPoolExecutor(threads, thread_name_prefix="patches")
+        self.pool = ThreadPoolExecutor(threads, thread_name_prefix="patches")
         self.ahead, self.drawn = threads + 1, {}
         bands = [tiles.sources[source] for source in self.inputs]
         shapes = [(size, size, n) for n in (*bands, CLASSES)] + [(size, size)]
@@ -205,10 +211,16 @@ class PatchSequence(keras.utils.PyDataset):
     def __getitem__(self, index):
         end = index + self.ahead if self.random else min(index + self.ahead, len(self))
         kept = {i: batch for i, batch in self.drawn.items() if index <= i < end}
-        self.drawn = {
-            i: kept.get(i) or self.threads.submit(self.make, i) for i in range(index, end)
-        }
+        self.drawn = {i: kept.get(i) or self.pool.submit(self.make, i) for i in range(index, end)}
         return self.drawn.pop(index).result()
+
+    def close(self):
+        """End the threads, and let go of the tiles and of batches that were made ahead.
+
+        Keras may keep the sequence itself for as long as the process lives.
+        """
+        self.pool.shutdown(cancel_futures=True)
+        self.drawn, self.tiles, self.memory = {}, None, None
 
     def make(self, index):
         """Read and augment a batch."""
@@ -216,7 +228,10 @@ class PatchSequence(keras.utils.PyDataset):
         changes = [
             Augmentation.draw(self.size, rng) if self.random else Augmentation() for _ in patches
         ]
-        *arrays, weights = self.memory.arrays(len(patches))
+        count = -(-len(patches) // self.devices) * self.devices
+        *arrays, weights = self.memory.arrays(count)
+        for array in (*arrays, weights):
+            array[len(patches) :] = 0
         variables = [*self.inputs, "groundtruth"]
         for i, (patch, change) in enumerate(zip(patches, changes, strict=True)):
             for variable, array in zip(variables, arrays, strict=True):

@@ -1,6 +1,6 @@
 """Profiles: named sets of parameters, one YAML file each in `profiles/`."""
 
-import re
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import date
 from numbers import Integral
@@ -148,6 +148,8 @@ class Profile:
             self._check(
                 name, getattr(self, name), fits, int, f"a whole number from {least} to {most}"
             )
+        fits = f"a multiple of the {self.devices} devices"
+        self._check("batch_size", self.batch_size, lambda v: v % self.devices == 0, int, fits)
         rate = self.learning_rate
         self._check("learning_rate", rate, lambda v: 0 < v < 1, (int, float), "between 0 and 1")
         fits = f"a whole number from 0 to the patch_size of {self.patch_size}"
@@ -265,9 +267,9 @@ def load_profile(profile):
         raise InputError(f"{path} holds no parameters; expected lines such as 'patch_size: 128'")
     known = [each.name for each in fields(Profile) if each.name != "name"]
     _check_known(f"{path}: unknown parameter", content, known)
-    rate = content.get("learning_rate")
-    if isinstance(rate, str) and re.fullmatch(r"[\d.]+e-?\d+", rate):
-        content["learning_rate"] = float(rate)  # YAML 1.1 takes 1e-3 for text
+    if isinstance(rate := content.get("learning_rate"), str):  # YAML 1.1 takes 1e-3 for text
+        with suppress(ValueError):
+            content["learning_rate"] = float(rate)
     content.setdefault("data", f"data/{path.stem}")
     return Profile(name=path.stem, **content)
 

@@ -190,7 +190,7 @@ class Results:
 def _read_counts(path, columns):
     """Read a table of `glavitu.evaluation.evaluate`, and check that it is one."""
     try:
-        table = pd.read_csv(path, keep_default_na=False)
+        table = pd.read_csv(path, keep_default_na=False, dtype={"tile": str, "region": str})
     except (ValueError, pd.errors.ParserError) as error:
         raise InputError(f"{path} is no table; run evaluate again ({error})") from None
     for column in columns:

@@ -91,7 +91,7 @@ def make_tile(region, index, *, size, seed=0, resolution=30.0, outline_error=0.0
     region = _find_region(region)
     if size < 16:
         raise ValueError(f"size is {size} pixels, expected at least 16; ask for a larger tile")
-    if not outline_error >= 0:
+    if not 0 <= outline_error < np.inf:
         raise ValueError(f"outline_error is {outline_error} m, expected 0 or more")
     world = [seed, crc32(region.name.encode()), index]
     rng = np.random.default_rng(world)

@@ -25,8 +25,9 @@ class Trained:
     architecture: str
     inputs: dict
     patch_size: int
-    sizes: dict | None  # as in the profile; None where the file says them itself
     precision: str
+    sizes: dict | None = None
+    """As in the profile; None where the file says itself what it is for."""
 
     def load_for(self, tiles, *, labelled=True):
         """Return the network with its weights; refuse tiles that do not fit it."""
@@ -66,13 +67,14 @@ def find_trained(architecture, profile, tiles, paths, weights=None):
     if built is None:
         architecture = architecture or "glavitu"
         inputs, sizes = profile.select(tiles.sources), profile.sizes.get(architecture, {})
-        return Trained(source, used, architecture, inputs, profile.patch_size, sizes, precision)
+        return Trained(source, used, architecture, inputs, profile.patch_size, precision, sizes)
     if architecture not in (None, built["architecture"]):
         raise InputError(
             f"{source} does not fit {architecture}: it holds {built['architecture']}; name that, "
             "or another training or weight file"
         )
-    return Trained(source, used, **built | {"sizes": None}, precision=precision)
+    kept = {key: built[key] for key in ("architecture", "inputs", "patch_size")}
+    return Trained(source, used, **kept, precision=precision)
 
 
 @lru_cache(maxsize=1)

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from glavitu.backend import keras, ops, resolve
@@ -13,7 +14,7 @@ from glavitu.files import locked, making, write_json
 from glavitu.metrics import focal_loss, training_metrics
 from glavitu.models import build_model, default_sizes
 from glavitu.outputs import Outputs
-from glavitu.patches import PatchSequence
+from glavitu.patches import PatchSequence, grid_patches
 from glavitu.profiles import load_profile
 from glavitu.progress import say
 from glavitu.provenance import fingerprint, provenance
@@ -72,9 +73,11 @@ def train(
     files = {split: find_split(data, split) for split in ("train", "val")}
     tiles = {split: open_tiles(path) for split, path in files.items()}
     settings = _settings(architecture, profile, tiles["train"], files)
+    size = profile.patch_size
     for split in tiles.values():
-        split.check(settings["inputs"], profile.patch_size)
-        _check_labelled(split)
+        split.check(settings["inputs"], size)
+    _check_labelled(tiles["train"])
+    _check_labelled(tiles["val"], size)
     check_same_scaling(tiles["val"], tiles["train"].scaling, settings["inputs"])
     trained_on = {source: tiles["train"].band_names[source] for source in settings["inputs"]}
     check_order(tiles["val"].path, tiles["val"].band_names, trained_on)
@@ -95,12 +98,16 @@ def train(
         return pd.read_csv(paths.log)
 
 
-def _check_labelled(tiles):
-    """Refuse tiles without a label in any pixel: the loss would be 0 whatever is learnt."""
-    if not any(tiles.read(name, "groundtruth").any() for name in tiles):
+def _check_labelled(tiles, size=None):
+    """Refuse tiles, or their patches in order of a size, without a label: the loss would be 0."""
+    windows = ((name, np.s_[:, :]) for name in tiles)
+    if size is not None:
+        shapes = {name: tiles.shape(name) for name in tiles}
+        windows = ((patch.tile, patch.window(size)) for patch in grid_patches(shapes, size))
+    if not any(tiles.read(name, "groundtruth", window).any() for name, window in windows):
         raise InputError(
-            f"{tiles.path} has no labelled pixel, so that there is nothing to learn from; every "
-            "pixel's label (groundtruth) is zero in both classes, which means unlabelled"
+            f"{tiles.path} has no labelled pixel in any patch, so that there is nothing to learn "
+            "from; every label (groundtruth) is zero in both classes, which means unlabelled"
         )
 
 
@@ -192,7 +199,9 @@ def _fit(model, tiles, inputs, profile, recipe):
         epoch=len(recipe.history),
         steps=profile.steps,
     )
-    validation = PatchSequence(tiles["val"], **common, heads=heads, random=False)
+    validation = PatchSequence(
+        tiles["val"], **common, heads=heads, random=False, devices=profile.devices
+    )
     try:
         model.fit(
             training,
@@ -210,3 +219,5 @@ def _fit(model, tiles, inputs, profile, recipe):
         raise
     finally:
         recipe.close()
+        training.close()
+        validation.close()

@@ -23,7 +23,7 @@ from glavitu.profiles import BASELINES
 
 ROOM = 1 << 20  # bytes, for what a weight file holds beside the weights
 # The layers of a published file that hold weights, in the file's order, as the prefixes of our
-# layers' names. Within each, a file lists trainable weights in creation order, then the others.
+# layers' names. Within each, a file lists weights in creation order, statistics after the others.
 PUBLISHED_STAGES = {
     "setr": [("fusion_",), ("setr_",)],
     "resunet": [("fusion_",), ("resunet_", "output")],
@@ -214,8 +214,9 @@ def _published_order(model, file_layers):
         if prefixes == ("fusion_",):
             # Keras orders parallel branches layer by layer, the published Fusion branch by branch.
             layers = [x for s in sources for x in layers if x.name.startswith(f"fusion_{s}_")]
-        weights += [w for layer in layers for w in layer.trainable_weights]
-        weights += [w for layer in layers for w in layer.non_trainable_weights]
+        stage = [weight for layer in layers for weight in layer.weights]
+        # whatever is trainable now, statistics of batch normalization come last
+        weights += sorted(stage, key=lambda weight: weight.name.startswith("moving_"))
     return weights
 
 

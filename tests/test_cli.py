@@ -78,6 +78,11 @@ def test_train_predict_evaluate(run, tiny_data, profile, tmp_path):
     assert status == 0 and "2 tiles in" in out
     status, out, _ = run("evaluate", "-n", "mine", "--out", tmp_path)
     assert status == 0 and out.startswith("mean IoU 0.") and "  ALP" in out and "  SVAL" in out
+    status, _, err = run("evaluate", "-m", "setr", "-n", "mine", "--out", tmp_path)
+    assert status == 2 and "predictions/mine are by resunet, not setr" in err
+    for command, *options in (("evaluate", "-n", ""), ("train", "--sources", "", *common)):
+        status, _, err = run(command, *options)
+        assert status == 2 and ("it is empty" in err or "sources is ['']" in err)
     assert run("predict", "-n", "mine", "--stride", 5, *common)[0] == 0
     record = read_json(tmp_path / "predictions" / "mine" / "predictions.json")
     assert record["recipe"]["stride"] == 5

@@ -81,5 +81,9 @@ def test_outlines_err_only_if_asked_for(demo, tmp_path):
         if not np.array_equal(exact[name][variable], moved[name][variable])
     }
     assert differing == {"groundtruth"}
-    with pytest.raises(InputError, match="outline_error is -1, expected metres"):
-        make_demo_data(tmp_path / "other", outline_error=-1)
+    for error in (-1, np.inf, np.nan, "30"):
+        with pytest.raises(InputError, match=f"outline_error is {error!r}, expected metres"):
+            make_demo_data(tmp_path / "other", outline_error=error)
+    for regions, message in ((5, "regions is 5, expected a list"), ([["ALP"]], r"no demo region")):
+        with pytest.raises(InputError, match=message):
+            make_demo_data(tmp_path / "other", regions=regions)

@@ -7,6 +7,7 @@ from keras import metrics
 
 from glavitu import InputError, pool, score
 from glavitu.evaluation import (
+    COUNTS,
     calibration_error,
     count_probabilities,
     count_surfaces,
@@ -19,6 +20,7 @@ from glavitu.evaluation import (
 from glavitu.files import write_json
 from glavitu.hdf5_writing import write_netcdf
 from glavitu.prediction_datasets import as_prediction
+from glavitu.results import _read_counts
 
 
 def prediction(truth, found, tile="A-0", region="A"):
@@ -225,3 +227,11 @@ def test_a_prediction_is_read_as_codes_and_one_without_a_map_is_refused(tmp_path
     write_netcdf(mapped.drop_vars("glacier"), tmp_path / "A-1.nc")
     with pytest.raises(InputError, match="A-1.nc has no 'glacier'; run predict again"):
         read_prediction(tmp_path / "A-1.nc")
+
+
+def test_names_of_digits_stay_what_they_are(tmp_path):
+    table = pd.DataFrame({"tile": ["0001", "0002"], "region": ["07", "11"]})
+    table[COUNTS] = 1
+    table.to_csv(tmp_path / "scores.csv", index=False)
+    read = _read_counts(tmp_path / "scores.csv", ["tile", "region", *COUNTS])
+    assert read["tile"].tolist() == ["0001", "0002"] and read["region"].tolist() == ["07", "11"]

@@ -239,3 +239,16 @@ def test_unlabelled_pixels_weigh_nothing_even_after_zooming(tmp_path):
         _, labels, weights = sequence(tiles)[index]
         assert set(np.unique(weights["output"])) <= {0, 1}
         assert np.allclose(labels["output"].sum(-1)[weights["output"] == 1], 1, atol=1e-3)
+
+
+@pytest.mark.parametrize("devices", [1, 2, 4])
+def test_the_last_batch_is_filled_up_for_devices_with_what_does_not_count(tiles, devices):
+    whole = sequence(tiles, random=False)
+    filled = sequence(tiles, random=False, devices=devices)
+    assert len(whole.grid) == 12 and len(filled) == len(whole) == 3
+    whole.grid, filled.grid = whole.grid[:9], filled.grid[:9]
+    for index, rest in ((0, 4), (2, 1)):
+        for plain, more in zip(whole[index], filled[index], strict=True):
+            for name, array in plain.items():
+                assert len(array) == rest and len(more[name]) == -(-rest // devices) * devices
+                assert np.array_equal(more[name][:rest], array) and not more[name][rest:].any()

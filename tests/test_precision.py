@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 from conftest import TINY_SIZES
+from keras import layers as stock
 
 from glavitu import InputError, build_model, load_model, save_weights
 from glavitu.backend import in_precision, resolve
@@ -42,6 +43,33 @@ def test_batch_normalization_in_bfloat16_is_that_of_keras():
         assert np.allclose(getattr(ours, moving), getattr(stock, moving), rtol=1e-5), moving
     found, expected = ours(image, training=False), stock(image, training=False)
     assert np.allclose(keras.ops.cast(found, "float32"), expected, rtol=0.01, atol=0.01)
+
+
+@pytest.mark.parametrize("option", ["scale", "center"])
+def test_batch_normalization_without_a_scale_or_an_offset_is_that_of_keras(option):
+    image = np.random.default_rng(0).normal(3, 2, (2, 2, 3, 4)).astype(np.float32)
+    with in_precision("bfloat16"):
+        pair = [kind(**{option: False}) for kind in (BatchNormalization, stock.BatchNormalization)]
+    found, expected = (keras.ops.cast(layer(image, training=True), "float32") for layer in pair)
+    assert np.array_equal(found, expected)
+
+
+@pytest.mark.parametrize("way", ["clone", "file"])
+def test_copies_of_a_network_compute_as_it_does(way, tmp_path):
+    sizes, inputs = TINY_SIZES["glavitu"], {"optical": 3, "dem": 2}
+    model = build_model("glavitu", inputs=inputs, patch_size=32, precision="bfloat16", **sizes)
+    if way == "clone":
+        copy = keras.models.clone_model(model)
+        copy.set_weights(model.get_weights())
+    else:
+        model.save(tmp_path / "model.keras")
+        copy = keras.models.load_model(tmp_path / "model.keras")
+    draw = np.random.default_rng(0).random
+    batch = {source: draw((2, 32, 32, bands), np.float32) for source, bands in inputs.items()}
+    answers = [network.predict_on_batch(batch)["output"] for network in (model, copy)]
+    assert np.array_equal(*answers)
+    policies = [[layer.dtype_policy.name for layer in each.layers] for each in (model, copy)]
+    assert policies[0] == policies[1] and "mixed_bfloat16" in policies[0]
 
 
 def test_gelu_in_bfloat16_is_that_of_float32_rounded():

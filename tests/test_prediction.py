@@ -261,8 +261,11 @@ def test_windows_are_half_a_window_apart_by_default():
 def test_tiles_that_do_not_fit_are_refused():
     with pytest.raises(InputError, match=r"a tile is a str, expected an xarray.Dataset"):
         predict_tile(identity(), "ALP1-0000")
-    with pytest.raises(InputError, match=r"a network is a str, expected a keras.Model, such as"):
+    with pytest.raises(InputError, match=r"a network is a str, expected a keras.Model of named"):
         predict_tile("mine.weights.h5", tile_of(np.zeros((20, 20), np.float32)))
+    image = keras.Input((16, 16, 1))
+    with pytest.raises(InputError, match=r"a network is a Functional, expected .* answer named"):
+        predict_tile(keras.Model(image, image), tile_of(np.zeros((20, 20), np.float32)))
     with pytest.raises(InputError, match="is 15x30 pixels, smaller than a window of 16"):
         predict_tile(identity(), tile_of(np.zeros((15, 30), np.float32)))
     with pytest.raises(InputError, match="tile A-0 has no 'p', which the network needs"):

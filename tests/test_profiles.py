@@ -59,6 +59,7 @@ def test_the_extended_study_is_the_demo_with_more():
         ("patch_size: -3", "patch_size is -3, expected a whole number from 1 to 8192"),
         ("patch_size: many", "patch_size is 'many'"),
         ("batch_size: 0", "batch_size is 0"),
+        ("{batch_size: 3, devices: 2}", "batch_size is 3, expected a multiple of the 2 devices"),
         ("epochs: true", "epochs is True"),
         ("stride: 400", "stride is 400, expected a whole number from 0 to the patch_size of 384"),
         ("learning_rate: 0", "learning_rate is 0, expected between 0 and 1"),
@@ -98,8 +99,12 @@ def test_changes_of_what_no_profile_has_are_refused():
 
 def test_a_learning_rate_without_a_point_is_a_number(tmp_path):
     path = tmp_path / "mine.yaml"
-    path.write_text("learning_rate: 1e-3")
-    assert load_profile(path).learning_rate == 0.001
+    for text in ("1e-3", "1E-3", "1e-03"):
+        path.write_text(f"learning_rate: {text}")
+        assert load_profile(path).learning_rate == 0.001
+    path.write_text("learning_rate: 1.2.3e-4")
+    with pytest.raises(InputError, match="learning_rate is '1.2.3e-4', expected between 0 and 1"):
+        load_profile(path)
 
 
 def test_unknown_profiles_are_refused_with_the_known_ones():

@@ -1,6 +1,8 @@
+import gc
 import hashlib
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 
 import h5py
@@ -13,6 +15,7 @@ from conftest import weights_of
 from glavitu import InputError, open_tiles
 from glavitu.backend import keras
 from glavitu.files import read_json
+from glavitu.patches import PatchSequence
 from glavitu.prediction import predict
 from glavitu.provenance import fingerprint
 from glavitu.recipe import Recipe
@@ -74,6 +77,24 @@ def test_one_labelled_pixel_is_enough_and_no_tile_after_it_is_read(tiny_data, mo
     monkeypatch.setattr(tiles, "read", lambda name, *rest: read.append(name) or whole(name, *rest))
     _check_labelled(tiles)
     assert read == ["ALP1-0000"]
+
+
+def test_validation_labels_beyond_the_whole_patches_are_no_labels(
+    tiny_data, tiny_profile, tmp_path
+):
+    with h5py.File(label_all(tiny_data / "val.hdf5", 0), "r+") as file:
+        file["ALP1-0000/groundtruth"][32:, :, 0] = 1  # of 40 rows, with patches of 16
+        file["SVAL1-0000/groundtruth"][:, 32:, 0] = 1
+    with pytest.raises(InputError, match="val.hdf5 has no labelled pixel in any patch"):
+        train("resunet", profile=tiny_profile, data=tiny_data, out=tmp_path / "out")
+
+
+def test_nothing_of_a_training_stays_at_work(tiny_data, tiny_profile, tmp_path):
+    train("resunet", profile=tiny_profile, data=tiny_data, out=tmp_path)
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("patches")]
+    gc.collect()
+    kept = [each for each in gc.get_objects() if type(each) is PatchSequence]
+    assert not [each for each in kept if each.drawn or each.tiles or each.memory]
 
 
 def test_one_headed_networks_log_the_same_names(tiny_data, tiny_profile, tmp_path):
@@ -302,7 +323,7 @@ def test_a_training_that_cannot_be_replaces_none(tiny_data, tiny_profile, tmp_pa
     options = {"data": tiny_data, "out": tmp_path, "overwrite": True}
     log = train("resunet", profile=tiny_profile, **options)
     before = {path: path.read_bytes() for path in tmp_path.rglob("resunet*") if path.is_file()}
-    profile = tiny_profile.with_changes(seed=1, devices=1000)
+    profile = tiny_profile.with_changes(seed=1, devices=1000, batch_size=1000)
     with pytest.raises(InputError, match="devices is 1000"):
         train("resunet", profile=profile, **options)
     assert len(before) >= 3 and all(path.read_bytes() == old for path, old in before.items())

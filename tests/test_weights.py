@@ -74,6 +74,19 @@ def test_published_layout_is_read_whatever_the_order_of_sources(architecture, tm
     assert np.allclose(other.predict_on_batch(batch)["output"], expected, atol=1e-6)
 
 
+@pytest.mark.parametrize("frozen", ["", "fusion_dem_norm2", "fusion"])
+@pytest.mark.parametrize("architecture", NETWORKS)
+def test_layers_may_be_frozen_before_published_weights_are_loaded(architecture, frozen, tmp_path):
+    model = randomise(tiny(architecture))
+    write_published(model, tmp_path / "published.h5")
+    other = tiny(architecture)
+    for layer in other.layers:
+        layer.trainable = not layer.name.startswith(frozen)
+    load_weights(other, tmp_path / "published.h5")
+    stored, loaded = ({w.path: np.array(w) for w in each.weights} for each in (model, other))
+    assert all(np.array_equal(loaded[path], values) for path, values in stored.items())
+
+
 @pytest.mark.parametrize("published", [True, False])
 @pytest.mark.parametrize(
     ("other", "layer"),

@@ -82,10 +82,13 @@ def build_model(
 
 def inputs_of(model):
     """Return the side of a network's patches in pixels, and source -> bands."""
-    if not isinstance(model, keras.Model):
+    ours = isinstance(model, keras.Model) and all(
+        isinstance(tensors, dict) for tensors in (model.input, model.output)
+    )
+    if not ours or "output" not in model.output:
         raise InputError(
-            f"a network is a {type(model).__name__}, expected a keras.Model, such as "
-            "load_model(path) gives"
+            f"a network is a {type(model).__name__}, expected a keras.Model of named sources, with "
+            "an answer named output, such as build_model and load_model give"
         )
     shapes = {source: tensor.shape for source, tensor in model.input.items()}
     return next(iter(shapes.values()))[1], {source: shape[3] for source, shape in shapes.items()}
