@@ -96,7 +96,7 @@ class Scene:
     Attributes
     ----------
     grid : Grid
-        Where its pixels lie; also as
+        Where its pixels lie, which the next three say, too.
     shape : (int, int)
         Rows and columns.
     crs : rasterio.crs.CRS

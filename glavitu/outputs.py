@@ -15,8 +15,8 @@ LONGEST = 200  # bytes of a name; file systems take 255, of which endings need s
 
 def check_name(name):
     """Refuse the name of a result that would lie elsewhere than its folder."""
-    plain = name and Path(name).name == name and name[0] != "." and name.isprintable()
-    if not plain or len(name.encode()) > LONGEST:
+    alone = name and Path(name).name == name and name[0] != "." and name.isprintable()
+    if not alone or len(name.encode()) > LONGEST:
         raise InputError(f"name {name!r} must be a plain file name of at most {LONGEST} letters")
 
 

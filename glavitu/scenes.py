@@ -21,7 +21,7 @@ from glavitu.rasters import Grid, place_in
 from glavitu.remarks import far_from_split, no_degrees, unlike_each_other
 from glavitu.tile_tables import read_tile_table, sources_of
 from glavitu.tiles import SPLITS, SURFACE, UNKNOWN
-from glavitu.units import evenly, is_whole
+from glavitu.units import evenly, is_whole, scale
 
 LARGEST_PATCH = 1 << 14  # pixels of a side
 SAMPLE = 2_000_000  # pixels per band from which the percentiles are estimated
@@ -296,9 +296,3 @@ def _prepare(label, arrays, surface, scaling, patch_size):
     if label.rio.crs:
         attributes["crs"] = label.rio.crs.to_string()
     return stored, attributes
-
-
-def scale(array, low, high):
-    """Scale bands linearly so that `low` becomes 0 and `high` 1; missing values become 0."""
-    low, high = np.asarray(low), np.asarray(high)
-    return np.nan_to_num((array - low) / (high - low)).astype(np.float32)

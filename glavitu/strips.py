@@ -14,7 +14,7 @@ import numpy as np
 from glavitu.errors import InputError
 from glavitu.grids import open_scene
 from glavitu.local_rasters import files_of
-from glavitu.scenes import scale
+from glavitu.units import scale
 from glavitu.windows import filled, in_batches, window_starts, window_weights
 
 CHUNK = 8192  # columns of a strip held in memory at once, in pixels

@@ -1,4 +1,4 @@
-"""Scaling in a scene's own units; numbers that were given, checked."""
+"""Scaling of bands, by a training's units or a scene's own; numbers that were given, checked."""
 
 import math
 from numbers import Integral
@@ -78,6 +78,12 @@ def factor_of_dem(factors):
     Another band, such as the slope in degrees, stays as it is.
     """
     return factors.get("dem", 1)
+
+
+def scale(array, low, high):
+    """Scale bands linearly so that `low` becomes 0 and `high` 1; missing values become 0."""
+    low, high = np.asarray(low), np.asarray(high)
+    return np.nan_to_num((array - low) / (high - low)).astype(np.float32)
 
 
 def evenly(pixels, most, width):

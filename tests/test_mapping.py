@@ -21,7 +21,7 @@ from glavitu.__main__ import cli
 from glavitu.files import write_json
 from glavitu.geotiffs import to_dataarray, write_raster
 from glavitu.hdf5 import check_all
-from glavitu.scenes import scale
+from glavitu.units import scale
 from glavitu.windows import blend
 
 MAPS = ("glacier.tif", "probability.tif", "confidence.tif")

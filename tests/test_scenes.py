@@ -10,8 +10,7 @@ from conftest import write_geotiff
 
 from glavitu import InputError, compile_tiles, open_tiles
 from glavitu.geotiffs import read_raster
-from glavitu.scenes import scale
-from glavitu.units import evenly
+from glavitu.units import evenly, scale
 
 
 def change(table, **columns):
