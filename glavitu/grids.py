@@ -1,259 +1,139 @@
-"""Rasters of one scene, brought to one grid and read window by window.
+"""Where pixels lie: grids of rasters, how two of them lie to each other, and their sizes."""
 
-A scene may be far larger than memory: `open_scene` reads headers alone, `Scene.read` the pixels of
-a window. What lies on another grid is resampled on the way, and a window does not change the values
-that are read through it.
-"""
-
-import os
-import threading
+from dataclasses import dataclass
 
 import numpy as np
-from rasterio.errors import RasterioError
-from rasterio.windows import Window
+import rasterio
+from pyproj import CRS, Geod, Transformer
+from pyproj.exceptions import ProjError
+from rasterio.transform import array_bounds
 
-from glavitu.bands import complete_names, usual_grid
-from glavitu.errors import InputError
-from glavitu.local_rasters import first_line, has_nodata
-from glavitu.rasters import cell_sizes, check_sources, inspect, listed, plan
-from glavitu.units import factor_of_dem
+EDGE = 1000  # points along each edge of a grid, between which it is taken to be straight
 
 
-def open_scene(paths, *, inputs=None, grid=None, nodata=None, factors=None):
-    """Open the rasters of one scene.
+@dataclass(frozen=True)
+class Grid:
+    """Where the pixels of a raster lie."""
 
-    Parameters
-    ----------
-    paths : dict of str to path
-        One local raster per source, such as ``{"optical": "o.tif", "dem": "d.tif"}``; north-up,
-        with a CRS, of any grid. Values are used as they are stored.
-    inputs : dict of str to int, optional
-        Number of bands that a network wants of each source, in its order; what the files hold by
-        default. A band marked as transparency is treated as data: GDAL marks the fourth band of
-        many files so, although it is not. Where two are wanted of ``dem`` and the file has
-        elevation alone, in metres, the second is the slope (see `slope_of`).
-    grid : str, optional
-        Source whose CRS, pixels and extent are the scene's; "optical" by default, or the first
-        source of `paths` where there is no such.
-    nodata : dict of str to float, optional
-        Source -> value that means no data in its raster, beside what the raster itself declares.
-    factors : dict of str to float, optional
-        Source -> what its values are multiplied by to be in the training data's units. Where the
-        slope is computed, it is that of the elevation in metres; values are read as they are
-        stored.
+    crs: rasterio.crs.CRS
+    transform: rasterio.Affine
+    shape: tuple
 
-    Returns
-    -------
-    Scene
+    @property
+    def bounds(self):
+        return array_bounds(*self.shape, self.transform)
 
-    Raises
-    ------
-    InputError
-        For sources other than `inputs` and `paths` say, a wrong number of bands, or a file that
-        cannot be used: missing, remote, virtual, no raster, of complex numbers, without CRS,
-        rotated, south-up, or away from the grid.
+    def __str__(self):
+        return f"{self.shape[0]} x {self.shape[1]} pixels of {self.spacing}"
+
+    @property
+    def spacing(self):
+        """Size of the pixels and CRS in words."""
+        sides = dict.fromkeys(f"{side:g}" for side in (self.transform.a, -self.transform.e))
+        unit = "degrees" if self.crs.is_geographic else self.crs.linear_units
+        return f"{' x '.join(sides)} {'m' if unit == 'metre' else unit} in {crs_name(self.crs)}"
+
+
+def place_in(inner, grid):
+    """Row and column of the grid where `inner` begins, None where their pixels differ."""
+    corners = np.array([(0, 0), grid.shape])
+    rows, columns = corners.T
+    shifts = corners - _rows_and_columns(inner, *_coordinates(grid, rows, columns))
+    whole = shifts[0].round()
+    if inner.crs != grid.crs or np.abs(shifts - whole).max() > 0.01:
+        return None
+    return tuple(whole.astype(int).tolist())
+
+
+def differ_by_a_turn(inner, grid):
+    """Tell whether part of a raster lies on the grid only if longitudes are taken modulo 360.
+
+    GDAL does not take them so: it looks for what is at 190 degrees east at 170 west.
     """
-    rasters = {source: inspect(path) for source, path in paths.items()}
-    check_sources(rasters, inputs)
-    if grid is None:
-        grid = usual_grid(paths)
-    if grid not in rasters:
-        raise InputError(f"there is no {grid!r} to take the grid from; use {listed(rasters)}")
-    nodata = nodata or {}
-    if unknown := [source for source in nodata if source not in rasters]:
-        raise InputError(f"nodata of {unknown[0]!r}, expected one of {listed(rasters)}")
-    layers = {
-        source: plan(
-            source,
-            rasters[source],
-            rasters[grid],
-            (inputs or {}).get(source),
-            nodata.get(source),
-        )
-        for source in inputs or rasters
-    }
-    report = [f"The grid is that of {grid}: {rasters[grid].grid}{_in_metres(rasters[grid].grid)}."]
-    report += [sentence for source, layer in layers.items() for sentence in layer.report(source)]
-    return Scene(rasters[grid].grid, layers, report, factor_of_dem(factors or {}))
-
-
-def _in_metres(grid):
-    """Say what pixels in degrees are on the ground; nothing of others."""
-    if not grid.crs.is_geographic:
-        return ""
-    height, width = cell_sizes(grid, grid.shape[0] / 2, grid.shape[1] / 2)[:, 0]
-    return (
-        f", {height:.3g} m high and {width:.3g} m wide in the middle; they are mapped as they are, "
-        "but networks expect square pixels in metres"
+    if not inner.crs.is_geographic:
+        return False
+    (west, _, east, _), (left, _, right, _) = inner.bounds, _bounds_in(grid, inner.crs)
+    spans = [(left, right)] if left <= right else [(left, 180), (-180, right)]
+    beyond = [(max(east, west + 360), east + 360), (west - 360, min(west, east - 360))]
+    return any(
+        min(right, end) - max(left, start) > 1e-6 for left, right in spans for start, end in beyond
     )
 
 
-class Scene:
-    """Sources on one grid, made by `open_scene`.
+def _bounds_in(grid, crs):
+    """Return west, south, east and north of a grid in another CRS, NaN where it is not there.
 
-    Threads may read at the same time, and a pickled scene opens its files anew where it is read.
-
-    Attributes
-    ----------
-    grid : Grid
-        Where its pixels lie, which the next three say, too.
-    shape : (int, int)
-        Rows and columns.
-    crs : rasterio.crs.CRS
-        Coordinate reference system.
-    transform : affine.Affine
-        From column and row to coordinates.
-    sources : dict of str to int
-        Bands of each source.
-    band_names : dict of str to list of str
-        What the bands of each source are called: as their rasters say or as in the published data.
-    report : list of str
-        What was done to bring the sources to the grid, in sentences.
+    In degrees, west is more than east where the grid lies across 180.
     """
-
-    def __init__(self, grid, layers, report, elevation_factor=1):
-        self.shape, self.crs, self.transform = grid.shape, grid.crs, grid.transform
-        self.sources = {source: layer.bands for source, layer in layers.items()}
-        said = {source: layer.raster.names for source, layer in layers.items()}
-        self.band_names = complete_names(said, self.sources, "the rasters")
-        self.report = report
-        self.grid, self._layers, self._factor = grid, layers, elevation_factor
-        sloping = any(layer.slope for layer in layers.values())
-        middles = np.arange(grid.shape[0]) + 0.5, grid.shape[1] / 2
-        self._cells = cell_sizes(grid, *middles) if sloping else None
-        self._local = threading.local()
-
-    def __reduce__(self):
-        return Scene, (self.grid, self._layers, self.report, self._factor)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.close()
-
-    def close(self):
-        """Close the files; a later `read` opens them again."""
-        self._local = threading.local()
-
-    def read(self, row, column, height, width, sources=None):
-        """Read a window, which may reach beyond the scene.
-
-        Parameters
-        ----------
-        row, column : int
-            First row and column; negative ones lie before the scene.
-        height, width : int
-            Size of the window, in pixels.
-        sources : iterable of str, optional
-            What to read, by default every source.
-
-        Returns
-        -------
-        dict of str to numpy.ndarray
-            float32 (height, width, bands) of each source, NaN where it has no data: its nodata
-            value, masked or not finite, or beyond its extent or that of the scene. Resampling
-            uses only pixels with data, so gaps shrink by up to half a pixel of the source on each
-            side; around NaN or infinite pixels that are not the declared nodata value they grow by
-            as much.
-
-        Raises
-        ------
-        InputError
-            Where a file cannot be read.
-        """
-        window = row, column, height, width
-        return {
-            source: self._with_slope(source, *window)
-            if self._layers[source].slope
-            else self._read(source, *window)
-            for source in sources or self._layers
-        }
-
-    def _with_slope(self, source, row, column, height, width):
-        elevation = self._read(source, row - 1, column - 1, height + 2, width + 2)
-        rows = np.clip(np.arange(row, row + height), 0, self.shape[0] - 1)
-        slope = slope_of(self._factor * elevation[..., 0], *self._cells[:, rows, None])
-        return np.stack([elevation[1:-1, 1:-1, 0], slope], axis=-1)
-
-    def _read(self, source, row, column, height, width):
-        layer = self._layers[source]
-        array = np.full((height, width, layer.raster.bands), np.nan, np.float32)
-        (first, left), (rows, columns) = layer.extent(self.grid)
-        top, bottom = max(row, first, 0), min(row + height, first + rows, self.shape[0])
-        start, stop = max(column, left, 0), min(column + width, left + columns, self.shape[1])
-        if top < bottom and start < stop:
-            window = Window(start - left, top - first, stop - start, bottom - top)
-            inside = array[top - row : bottom - row, start - column : stop - column]
-            inside[:] = np.moveaxis(self._pixels(source, window), 0, -1)
-            inside[~np.isfinite(inside)] = np.nan
-        return array
-
-    def _pixels(self, source, window):
-        """Read a window of what `Layer.open` returns, as float32 (band, y, x)."""
-        layer = self._layers[source]
-        opened = self._local.__dict__  # of this thread
-        key = os.getpid(), source  # a forked process must not share the position in a file
-        try:
-            if key not in opened:
-                opened[key] = layer.open(self.grid)
-            values = opened[key].read(window=window, masked=has_nodata(opened[key]))
-            if layer.method is None and layer.nodata is not None:
-                values = np.ma.masked_where(values == layer.nodata, values)
-        except RasterioError as error:
-            raise InputError(f"{layer.raster.path} cannot be read: {first_line(error)}") from None
-        with np.errstate(over="ignore"):
-            return np.ma.filled(values.astype(np.float32), np.nan)
+    try:
+        bounds = _transformer(grid.crs, crs).transform_bounds(*grid.bounds, densify_pts=EDGE)
+    except ProjError:
+        bounds = [np.nan]
+    return bounds if np.isfinite(bounds).all() else [np.nan] * 4
 
 
-def slope_of(elevation, height, width):
-    """Slope by the method of Horn (1981, https://doi.org/10.1109/PROC.1981.11918).
+def meet(grid, boxes, crs):
+    """Tell which boxes (n, 4), west, south, east and north in a CRS, the extent of a grid meets."""
+    west, south, east, north = np.transpose(boxes)
+    left, bottom, right, top = _bounds_in(grid, crs)
+    across = (west < right) & (left < east)
+    if crs.is_geographic:  # longitudes may go on beyond 180, and `left` be more than `right`
+        width, ahead = right - left + 360 * (left > right), (west - left) % 360
+        across = (ahead < width) | (ahead + east - west > 360)
+    return across & (south < top) & (bottom < north)
 
-    A missing neighbour is taken to continue the plane through the others, so that pixels at the
-    edges of the elevation and of its voids have a slope, too; along an axis without any neighbour
-    the ground is taken to be level.
 
-    Parameters
-    ----------
-    elevation : numpy.ndarray
-        Elevation (y + 2, x + 2) in metres, with a pixel more on each side; NaN where unknown.
-    height, width : float or numpy.ndarray
-        Size of the pixels in metres, or of each row (y, 1).
+def pixels_per_pixel(inner, grid):
+    """Return how many pixels of a raster lie along one in the middle of the grid, or NaN."""
+    steps = np.array([(0, 0), (1, 0), (0, 1)]) + np.array(grid.shape) // 2
+    x, y = _transformer(grid.crs, inner.crs).transform(*_coordinates(grid, *steps.T))
+    if not np.isfinite((x, y)).all():
+        return np.nan
+    corners = _rows_and_columns(inner, x, y)
+    return abs(np.linalg.det(corners[1:] - corners[0])) ** 0.5
 
-    Returns
-    -------
-    numpy.ndarray
-        Slope (y, x) in degrees, float32; NaN where the elevation is.
 
-    Examples
-    --------
-    >>> ramp = np.outer(np.ones(4), [0.0, 30, 60, 90])
-    >>> print(slope_of(ramp, 30, 30))
-    [[45. 45.]
-     [45. 45.]]
+def cell_sizes(grid, rows, columns):
+    """Height and width (2, n) in metres, on the ellipsoid, of pixels centred at rows and columns.
+
+    Rows and columns are counted from the corner of the grid.
     """
-    rows, columns = elevation.shape
-    elevation = elevation.astype(np.float64)
+    rows, columns = np.broadcast_arrays(np.atleast_1d(rows), columns)
+    to_degrees = _transformer(grid.crs, "EPSG:4326")
 
-    def shifted(down, right):
-        return elevation[1 + down : rows - 1 + down, 1 + right : columns - 1 + right]
+    def length(down, right):
+        ends = (
+            to_degrees.transform(*_coordinates(grid, rows + half * down, columns + half * right))
+            for half in (-0.5, 0.5)
+        )
+        return Geod(ellps="WGS84").inv(*next(ends), *next(ends))[2]
 
-    centre = shifted(0, 0)
-
-    def side(down, right):
-        opposite = _filled(2 * centre - shifted(-down, -right), centre)
-        return _filled(shifted(down, right), opposite)
-
-    north, south, west, east = side(-1, 0), side(1, 0), side(0, -1), side(0, 1)
-    northwest = _filled(shifted(-1, -1), north + west - centre)
-    northeast = _filled(shifted(-1, 1), north + east - centre)
-    southwest = _filled(shifted(1, -1), south + west - centre)
-    southeast = _filled(shifted(1, 1), south + east - centre)
-    down = southwest + 2 * south + southeast - northwest - 2 * north - northeast
-    right = northeast + 2 * east + southeast - northwest - 2 * west - southwest
-    slope = np.degrees(np.arctan(np.hypot(down / (8 * height), right / (8 * width))))
-    return np.where(np.isnan(centre), np.nan, slope).astype(np.float32)
+    return np.stack([length(1, 0), length(0, 1)])
 
 
-def _filled(values, others):
-    return np.where(np.isnan(values), others, values)
+def pixel_size(grid):
+    """Side in metres of a square as large as the pixel in the middle of the grid."""
+    sides = cell_sizes(grid, grid.shape[0] / 2, grid.shape[1] / 2)
+    return float(np.sqrt(np.prod(sides)))
+
+
+def _coordinates(grid, rows, columns):
+    """Coordinates x, y of rows and columns, counted from the corner of the grid."""
+    a, _, c, _, e, f = grid.transform[:6]
+    return c + a * columns, f + e * rows
+
+
+def _rows_and_columns(grid, x, y):
+    """Row and column (n, 2) of coordinates."""
+    a, _, c, _, e, f = grid.transform[:6]
+    return np.stack([(y - f) / e, (x - c) / a], axis=-1)
+
+
+def _transformer(crs, to):
+    wkt = [each if isinstance(each, str) else each.to_wkt() for each in (crs, to)]
+    return Transformer.from_crs(*wkt, always_xy=True)
+
+
+def crs_name(crs):
+    """Return the code of a CRS, such as EPSG:32632, or its name."""
+    return ":".join(crs.to_authority() or ()) or CRS.from_wkt(crs.to_wkt()).name

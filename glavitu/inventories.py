@@ -11,7 +11,7 @@ from pyproj.exceptions import ProjError
 from shapely.errors import GEOSException
 
 from glavitu.errors import InputError
-from glavitu.rasters import meet
+from glavitu.grids import meet
 
 NAMES = ("RGIId", "rgi_id", "glac_id", "id", "Name")  # columns that tell glaciers apart
 FARTHEST = 1e9  # coordinates beyond are no place in any CRS

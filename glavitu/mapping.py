@@ -10,7 +10,7 @@ from glavitu import remarks, units
 from glavitu.bands import check_order
 from glavitu.errors import InputError
 from glavitu.files import locked, write_json
-from glavitu.grids import open_scene
+from glavitu.grids import pixel_size
 from glavitu.inventories import about, read_outlines
 from glavitu.local_rasters import check_local, fingerprint_of
 from glavitu.mapping_outputs import compare, draw, write_maps
@@ -24,7 +24,7 @@ from glavitu.mapping_settings import (
 )
 from glavitu.progress import say
 from glavitu.provenance import fingerprint, provenance
-from glavitu.rasters import pixel_size
+from glavitu.stacks import open_scene
 from glavitu.streaming import connected, predict_scene, remove_parts, reuse
 from glavitu.strips import Job, check_dropout, opened
 from glavitu.temperature import read_calibration

@@ -19,8 +19,8 @@ from scipy.sparse.csgraph import connected_components
 from glavitu.areas import geodesic_area
 from glavitu.errors import InputError
 from glavitu.files import replacing
+from glavitu.grids import Grid
 from glavitu.local_rasters import check_crs, check_north_up, first_line, open_local
-from glavitu.rasters import Grid
 from glavitu.staircase import cuts_of, on_map, straighten
 from glavitu.staircase import smooth as smoothed
 

@@ -14,7 +14,7 @@ from matplotlib.patheffects import Normal, Stroke
 from glavitu import band_ratio
 from glavitu.bands import colours_of, in_words
 from glavitu.evaluation import read_prediction
-from glavitu.rasters import Grid, cell_sizes, pixel_size
+from glavitu.grids import Grid, cell_sizes, pixel_size
 from glavitu.report import title
 from glavitu.tiles import UNLABELLED
 

@@ -12,12 +12,12 @@ from glavitu.bands import check_count, check_names, names_in
 from glavitu.errors import InputError
 from glavitu.files import locked, replacing
 from glavitu.geotiffs import read_raster
+from glavitu.grids import Grid, place_in
 from glavitu.hdf5 import open_file, plain, reading
 from glavitu.hdf5_writing import open_new, write_tile
 from glavitu.local_rasters import check_crs
 from glavitu.profiles import UNFINISHED
 from glavitu.progress import progress, say
-from glavitu.rasters import Grid, place_in
 from glavitu.remarks import far_from_split, no_degrees, unlike_each_other
 from glavitu.tile_tables import read_tile_table, sources_of
 from glavitu.tiles import SPLITS, SURFACE, UNKNOWN

@@ -6,7 +6,7 @@ Coordinates are columns and rows of the raster until `on_map`.
 import numpy as np
 import shapely
 
-from glavitu.rasters import cell_sizes
+from glavitu.grids import cell_sizes
 
 AREA_CHANGE = 0.01  # share of a polygon's area that smoothing may add or take
 

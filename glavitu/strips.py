@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 
 from glavitu.errors import InputError
-from glavitu.grids import open_scene
 from glavitu.local_rasters import files_of
+from glavitu.stacks import open_scene
 from glavitu.units import scale
 from glavitu.windows import filled, in_batches, window_starts, window_weights
 

@@ -197,8 +197,8 @@ class Tiles(Mapping):
             return None
         from rasterio.crs import CRS  # with PROJ slow to import, and not needed by most
 
+        from glavitu.grids import Grid, pixel_size
         from glavitu.local_rasters import check_proj
-        from glavitu.rasters import Grid, pixel_size
 
         check_proj()
         with reading(f"{self.path}: the CRS of tile {name}"):

@@ -12,8 +12,8 @@ import shapely
 from shapely import box
 
 from glavitu.errors import InputError
+from glavitu.grids import Grid
 from glavitu.inventories import about, read_outlines
-from glavitu.rasters import Grid
 
 
 def outlines(*polygons, crs="EPSG:4326", **columns):

@@ -5,7 +5,7 @@ import pytest
 import rasterio
 
 from glavitu import InputError, map_scene
-from glavitu.grids import open_scene
+from glavitu.stacks import open_scene
 
 PLACE = rasterio.Affine(30, 0, 500_000, 0, -30, 5_000_000)
 

@@ -4,7 +4,7 @@ from affine import Affine
 from rasterio.crs import CRS
 
 from glavitu import InputError, remarks, units
-from glavitu.rasters import Grid, pixel_size
+from glavitu.grids import Grid, pixel_size
 
 
 class Scene:

@@ -75,7 +75,7 @@ def read_geotiff(path):
 
 
 def read_scene(path):
-    from glavitu.grids import open_scene
+    from glavitu.stacks import open_scene
 
     with open_scene({"optical": path}) as scene:
         scene.read(-1, -1, 8, 8)

@@ -13,7 +13,7 @@ from scipy.ndimage import binary_dilation
 
 from glavitu.errors import InputError
 from glavitu.geotiffs import read_raster
-from glavitu.grids import open_scene, slope_of
+from glavitu.stacks import open_scene, slope_of
 from glavitu.terrain import incidence, tangent_of_slope
 
 EAST, NORTH = 500_000, 5_000_000  # of the upper left corner, in UTM 32N
