@@ -102,9 +102,14 @@ def _run(name, profile, data, out, overwrite):
 
 
 def _scene_files(profile, data):
-    """Return the files of the profile's scene; refuse one missing that is used."""
+    """Return the files of the profile's scene, and masks and the like beside them.
+
+    One missing that is used is refused.
+    """
     if not profile.scene:
         return []
+    from glavitu.local_rasters import files_of  # with GDAL, which most do not need
+
     rasters, options = scene_to_map(profile, None)
     files = rasters | {key: options[key] for key in ("reference",) if key in options}
     used = {"reference", *open_tiles(find_split(data, "train")).sources}
@@ -113,7 +118,7 @@ def _scene_files(profile, data):
             raise InputError(
                 f"profile {profile.name}: no file at {path}, the {source} of its scene"
             )
-    return [path for path in files.values() if path.is_file()]
+    return [each for path in files.values() if path.is_file() for each in files_of(path)]
 
 
 def default_folders(profile, data, out):

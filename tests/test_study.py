@@ -319,6 +319,8 @@ def test_a_study_is_not_up_to_date_for_another_package_or_scene(
     assert [up_to_date(), up_to_date()] == [0, 5]
     scene.write_text("other ground")
     assert [up_to_date(), up_to_date()] == [4, 5]
+    scene.with_name("o.tif.msk").write_text("mask")
+    assert [up_to_date(), up_to_date()] == [4, 5]
     (package / "code.py").write_text("2")
     assert up_to_date() == 0
 
