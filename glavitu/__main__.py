@@ -89,6 +89,7 @@ def calibrate(name, profile, data, precision, **options):
     """Fit the confidence of a training to the validation tiles; `map` uses it."""
     profile = _profile_for(["val"], profile, data, precision=precision)
     from glavitu.calibration import calibrate
+    from glavitu.temperature import TEMPERATURES
 
     found = calibrate(name or "glavitu", profile=profile, data=data, **options)
     click.echo(
@@ -97,6 +98,8 @@ def calibrate(name, profile, data, precision, **options):
     )
     if found["ece_after"] > found["ece_before"]:
         click.echo("By that measure it makes confidence worse; remove the file to map without it.")
+    if not 1.01 * min(TEMPERATURES) < found["temperature"] < 0.99 * max(TEMPERATURES):
+        click.echo("That is the last of those tried: is the network right more often than not?")
 
 
 @cli.command("map")
@@ -184,6 +187,8 @@ def map_(architecture, weights, source, scenes, nodata, factor, picture, **optio
         click.echo(f"{found['share_with_data']:.1%} of the pixels have data in every source.")
     outlines = counted(found["outlines"], "outline")
     click.echo(f"{outlines}, {found['area_km2']:.2f} km2, in {options['out']}")
+    if "comparison" in found:
+        click.echo(f"compared with {found['reference']['path']}:")
     for key, value in found.get("comparison", {}).items():
         click.echo(f"  {key}: {value:,.0f}" if abs(value) >= 1000 else f"  {key}: {value:.4g}")
 

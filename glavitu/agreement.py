@@ -44,7 +44,7 @@ def compare_outlines(mapped, reference, *, within=None, step=10.0):
         ``distance_mean_m`` and ``distance_p95_m`` (from each boundary to the other, the points of
         both pooled), ``glaciers`` (of the reference, in the scene), ``glaciers_mapped`` (at least
         half their area is) and ``glaciers_missed`` (the others). NaN is what has no value: a
-        distance without two boundaries, a difference from no area, an IoU of nothing.
+        distance without two boundaries, IoU and difference without a glacier of the reference.
     table : geopandas.GeoDataFrame
         A row per glacier of the reference in the scene: ``glacier`` (the column RGIId, rgi_id,
         glac_id, id or Name of `reference`, the first there is, or its index),
@@ -86,10 +86,10 @@ def compare_outlines(mapped, reference, *, within=None, step=10.0):
     covered = max(0.0, ours.area - outside.area)  # but for rounding
     found = int((table["covered_km2"] >= FOUND * table["reference_km2"]).sum())
     summary = {
-        "iou": _ratio(covered, theirs.area + outside.area),
+        "iou": covered / (theirs.area + outside.area) if len(table) else np.nan,
         "mapped_km2": ours.area / 1e6,
         "reference_km2": theirs.area / 1e6,
-        "area_difference_percent": 100 * (_ratio(ours.area, theirs.area) - 1),
+        "area_difference_percent": 100 * (ours.area / theirs.area - 1) if len(table) else np.nan,
         "distance_mean_m": round(float(distances.mean()), 3),
         "distance_p95_m": round(float(np.percentile(distances, 95)), 3),
         "glaciers": len(table),
@@ -113,10 +113,6 @@ def _check_overlap(ours, glaciers):
     boxes = [shapely.box(*shapely.total_bounds(some)) for some in (ours, glaciers)]
     if not ours.is_empty and not shapely.intersects(*boxes):
         raise InputError("the reference lies away from the mapped outlines; check its CRS")
-
-
-def _ratio(part, whole):
-    return part / whole if whole else np.nan
 
 
 def _located(frame):

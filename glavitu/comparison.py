@@ -84,15 +84,17 @@ def with_interval(samples, label="IoU"):
 
 
 def by_region(scores):
-    """Return a row per method and region: counts and scores of all runs pooled, IoU's interval.
+    """Return a row per method and region: counts, rounded, and scores, means over runs.
 
-    IoU is the mean over runs.
+    IoU has an interval.
     """
     samples = with_interval(bootstrap(scores)).rename(columns={"group": "region"})
-    pooled = pool(scores, by=["method", "region"]).drop(columns="IoU")
+    pooled = pool(scores, by=["method", "name", "region"]).drop(columns=["name", "IoU"])
+    means = pooled.groupby(["method", "region"], as_index=False).mean()
+    means[COUNTS] = means[COUNTS].round().astype(int)
     columns = ["method", "region", *COUNTS, "IoU", "low", "high"]
     columns += ["F1", "precision", "recall", "accuracy"]
-    return samples.merge(pooled, on=["method", "region"], how="left")[columns]
+    return samples.merge(means, on=["method", "region"], how="left")[columns]
 
 
 def mean_iou(scores):

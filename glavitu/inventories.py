@@ -86,14 +86,9 @@ def about(grid, outlines):
     Raises
     ------
     InputError
-        For outlines that are no reference (see `polygons_in`), and if their extent does not meet
-        that of the scene.
+        For outlines that are no reference: see `polygons_in`.
     """
     glaciers = polygons_in(outlines)
-    if glaciers.empty or not meet(grid, [glaciers.total_bounds], glaciers.crs).any():
-        raise InputError(
-            "the reference lies away from the scene; check its CRS and place, or leave it out"
-        )
     return glaciers[meet(grid, glaciers.bounds.to_numpy(), glaciers.crs)]
 
 

@@ -68,13 +68,12 @@ def map_scenes(weights, csv, out, *, scheduler=None, **options):
             try:
                 row |= _map(weights, csv, scene, inputs, out, options | {"scheduler": client})
             except InputError as error:
-                row |= _kept(out / scene["name"]) | {"error": str(error)}
+                row["error"] = str(error)
             except PermissionError as error:
-                reason = f"{error.filename}: {error.strerror}"
-                row |= _kept(out / scene["name"]) | {"error": reason}
+                row["error"] = f"{error.filename}: {error.strerror}"
             rows.append(row)
-            _report(row)
             _write(rows, out)
+            _report(row)
     return _summary(rows)
 
 
@@ -150,6 +149,9 @@ def _report(row):
 def _write(rows, out):
     """Write the summary, with rows of the maps of other runs, also such as are at work."""
     with locked(out / SUMMARY, wait=True), replacing(out / SUMMARY) as part:
+        for row in rows:
+            if row["error"]:  # a run at work may have mapped it since
+                row |= _kept(out / row["name"])
         named = {row["name"] for row in rows}
         others = [row for name, row in _maps(out).items() if name not in named]
         _summary([*rows, *others]).to_csv(part, index=False)

@@ -198,6 +198,8 @@ def map_scene(
                 return record
             if given:
                 inventory = about(scene.grid, inventory)
+                if inventory.empty:
+                    say(f"{out.name}: no outline of the reference is about the scene")
             if made := record is None:
                 pixels = units.sample(scene)
                 if recipe["own_scaling"]:
@@ -207,7 +209,7 @@ def map_scene(
                     "grid": scene.report,
                     "remarks": remarks.unlike_pixels(pixel_size(scene.grid), built["pixel_size"])
                     + remarks.unlike_training(pixels, scaling)
-                    + remarks.zeros(pixels),
+                    + remarks.no_data(pixels, "say so by nodata, here {source}={value:g}"),
                     "recipe": recipe,
                 }
                 job = Job(**settings, scaling=scaling)
@@ -217,6 +219,9 @@ def map_scene(
                 record["reference"] = None  # while a comparison is made, none is claimed
                 write_json(out / "map.json", record)
                 record |= {"comparison": compare(out, inventory), "reference": given}
+                others = [remark for remark in record["remarks"] if remark != remarks.NO_GLACIER]
+                found = record["comparison"]["glaciers"]
+                record["remarks"] = others if found else [*others, remarks.NO_GLACIER]
                 if not made:
                     draw(scene, out, inventory, recipe["picture"])
                 write_json(out / "map.json", record)

@@ -161,7 +161,7 @@ def plan(source, raster, reference, bands, nodata):
     if differ_by_a_turn(raster.grid, reference.grid):
         raise InputError(
             f"{raster.path} has other longitudes than {reference.path} where they meet, by 360 "
-            "degrees; bring it to the same ones, as with gdalwarp"
+            "degrees; warp it to that grid, as with rio warp --like"
         )
     if offset is not None:
         return Layer(raster, slope, None, offset, nodata)

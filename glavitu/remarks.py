@@ -4,6 +4,8 @@ import numpy as np
 
 from glavitu.units import evenly
 
+NO_GLACIER = "The reference has no glacier where the scene has data; are its place and CRS right?"
+FILLERS = (-9999.0, -99999.0, -32768.0, -32767.0, float(np.finfo(np.float32).min))
 SAMPLE = 10_000  # pixels of a tile that are looked at
 # A remark is made
 FAR = 0.2  # above this share of pixels beyond the training data's range, widened by half,
@@ -17,9 +19,15 @@ STEEPEST = 90  # and where the second band of ``dem``, the slope, is more than d
 
 
 def unlike_training(pixels, scaling):
-    """Say which bands of `units.sample` lie mostly outside of what the training data held."""
+    """Say which bands of `units.sample` lie mostly outside of what the training data held.
+
+    What may mean no data (see `no_data`) is left out.
+    """
     remarks = []
     for source, values in pixels.items():
+        values = np.where(np.isin(values, FILLERS), np.nan, values)
+        if np.isnan(values).all(0).any():
+            continue
         low, high = (np.array(scaling[source][key]) for key in ("low", "high"))
         scaled = (values - low) / (high - low)
         least, most = np.nanpercentile(values, (1, 99), axis=0)
@@ -55,15 +63,23 @@ def no_degrees(dem):
     ]
 
 
-def zeros(pixels):
-    """Say which sources of `units.sample` may mean no data by 0; ``dem`` may be the sea."""
-    shares = {source: (values == 0).all(1).mean() for source, values in pixels.items()}
-    return [
-        f"{source}: {share:.0%} of the pixels are 0 in every band; if that means no data, say "
-        f"so by nodata, here {source}=0."
-        for source, share in shares.items()
-        if share > ZERO and source != "dem"
-    ]
+def no_data(pixels, advice):
+    """Say which sources, name -> pixels (n, band), may mean no data by a value, and what to do.
+
+    By 0 in every band, of which ``dem`` may have the sea, or by one of `FILLERS` in any.
+    """
+    remarks = []
+    for source, values in pixels.items():
+        shares = {value: (values == value).any(1).mean() for value in FILLERS}
+        if source != "dem" and (zero := (values == 0).all(1).mean()) > ZERO:
+            shares[0] = zero
+        remarks += [
+            f"{source}: {100 * share:.2g}% of the pixels are {value:g}; if that means no data, "
+            f"{advice.format(source=source, value=value)}."
+            for value, share in shares.items()
+            if share
+        ]
+    return remarks
 
 
 def _advice(source, bands):

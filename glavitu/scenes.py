@@ -18,7 +18,7 @@ from glavitu.hdf5_writing import open_new, write_tile
 from glavitu.local_rasters import check_crs
 from glavitu.profiles import UNFINISHED
 from glavitu.progress import progress, say
-from glavitu.remarks import far_from_split, no_degrees, unlike_each_other
+from glavitu.remarks import far_from_split, no_data, no_degrees, unlike_each_other
 from glavitu.tile_tables import read_tile_table, sources_of
 from glavitu.tiles import SPLITS, SURFACE, UNKNOWN
 from glavitu.units import evenly, is_whole, scale
@@ -222,7 +222,8 @@ def _percentiles(source, tiles):
     pixels = np.concatenate(tiles)
     if np.isnan(pixels).all(axis=0).any():
         raise InputError(f"{source!r} has a band without any data in the training split")
-    for remark in no_degrees(pixels) if source == "dem" else ():
+    told = no_data({source: pixels}, "declare it, as with gdal_edit.py -a_nodata {value:g}")
+    for remark in told + (no_degrees(pixels) if source == "dem" else []):
         say(remark)
     low, high = np.nanpercentile(pixels, (1, 99), axis=0)
     if (low == high).any():

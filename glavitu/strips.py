@@ -151,7 +151,7 @@ def opened(job):
 def _version(path):
     """Return what changes where a file is replaced or written to."""
     state = os.stat(path)
-    return state.st_ino, state.st_size, state.st_mtime_ns
+    return state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns
 
 
 @lru_cache(maxsize=2)

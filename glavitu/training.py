@@ -140,6 +140,7 @@ def _train(architecture, paths, settings, profile, tiles, *, replaces):
         paths.record,
         {
             "settings": settings,
+            "profile": profile.name,
             "weights": recipe.written[-1],
             "parameters": model.count_params(),
             "precision": resolve(profile.precision),
@@ -162,7 +163,6 @@ def _settings(architecture, profile, tiles, files):
         "architecture": architecture,
         "inputs": profile.select(tiles.sources),
         "sizes": default_sizes(architecture) | profile.sizes.get(architecture, {}),
-        "profile": profile.name,
         "data": {split: fingerprint(path) for split, path in files.items()},
     } | {key: getattr(profile, key) for key in RECIPE}
     return json.loads(json.dumps(settings))  # as its record will have it

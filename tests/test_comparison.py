@@ -3,6 +3,7 @@ import pandas as pd
 import pytest
 
 from glavitu import comparison
+from glavitu.evaluation import COUNTS
 
 
 def table(ious, regions, method="glavitu", name=None):
@@ -135,3 +136,15 @@ def test_errors_are_counted_by_surface_and_sky():
     assert errors.to_dict() == pytest.approx(
         {"clean ice": 0.2, "rock": 0.25, "in shadow": 0.25, "under cloud": 1}
     )
+
+
+def test_regions_hold_means_over_runs():
+    runs = [
+        table([iou] * 2, ["A", "A"]).assign(name=name) for iou, name in ((0.2, "a"), (0.6, "b"))
+    ]
+    alone = [comparison.by_region(run).iloc[0] for run in runs]
+    row = comparison.by_region(pd.concat(runs, ignore_index=True)).iloc[0]
+    for column in ("IoU", "F1", "precision", "recall", "accuracy"):
+        assert row[column] == pytest.approx((alone[0][column] + alone[1][column]) / 2)
+    for column in COUNTS:
+        assert row[column] == round((alone[0][column] + alone[1][column]) / 2)

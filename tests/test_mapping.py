@@ -16,7 +16,16 @@ from conftest import SCENE_INPUTS as INPUTS
 from conftest import SCENE_SCALING as SCALING
 from conftest import TINY_SIZES, make_scene, write_record
 
-from glavitu import InputError, build_model, load_model, mapping, save_weights, streaming, strips
+from glavitu import (
+    InputError,
+    build_model,
+    load_model,
+    mapping,
+    remarks,
+    save_weights,
+    streaming,
+    strips,
+)
 from glavitu.__main__ import cli
 from glavitu.files import write_json
 from glavitu.geotiffs import to_dataarray, write_raster
@@ -307,18 +316,22 @@ def test_a_map_never_overwrites_what_it_was_given_or_found(weights, scene, tmp_p
     assert [p.name for p in mine.iterdir()] == ["probability.tif"]
 
 
-def test_a_reference_elsewhere_is_refused_before_the_work(weights, scene, tmp_path):
+def test_a_reference_elsewhere_is_told_before_the_work_and_with_the_map(
+    weights, scene, tmp_path, capsys
+):
     paths, _ = scene
     far = gpd.GeoSeries([shapely.box(0, 0, 1, 1)], crs="EPSG:4326")
     far.to_file(tmp_path / "far.gpkg")
-    with pytest.raises(InputError, match="away from the scene"):
-        mapping.map_scene(weights, paths, tmp_path / "out", reference=tmp_path / "far.gpkg")
-    assert not (tmp_path / "out").exists()
-    mapping.map_scene(weights, paths, tmp_path / "out")
-    options = {"reference": tmp_path / "far.gpkg", "stride": 4, "overwrite": True}
-    with pytest.raises(InputError, match="away from the scene"):
-        mapping.map_scene(weights, paths, tmp_path / "out", **options)
-    assert {path.name for path in (tmp_path / "out").iterdir()} >= {*MAPS, "map.json"}
+    reference = {"reference": tmp_path / "far.gpkg"}
+    found = mapping.map_scene(weights, paths, tmp_path / "out", min_area=0, **reference)
+    assert "out: no outline of the reference is about the scene" in capsys.readouterr().out
+    assert found["remarks"].count(remarks.NO_GLACIER) == 1
+    assert found["comparison"]["glaciers"] == 0 and "iou" not in found["comparison"]
+    assert mapping.map_scene(weights, paths, tmp_path / "out", min_area=0, **reference) == found
+    copied = shutil.copy(tmp_path / "out" / "outlines.gpkg", tmp_path / "own.gpkg")
+    again = mapping.map_scene(weights, paths, tmp_path / "out", min_area=0, reference=copied)
+    assert again["comparison"]["iou"] == pytest.approx(1)
+    assert remarks.NO_GLACIER not in again["remarks"]
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from glavitu.geotiffs import to_dataarray, write_raster
 from glavitu.mapping_settings import check_date
 from glavitu.outputs import calibration_path, record_path
 from glavitu.provenance import fingerprint
+from glavitu.remarks import NO_GLACIER
 
 
 @pytest.fixture
@@ -172,7 +173,7 @@ def test_a_reference_may_have_no_glaciers_where_there_are_data(weights, tmp_path
     corner = shapely.box(5e5, 5e6 - 90, 5e5 + 90, 5e6)  # where the scene has no data
     gpd.GeoSeries([corner], crs=32632).to_file(tmp_path / "corner.gpkg")
     found = map_scene(weights, paths, tmp_path / "out", reference=tmp_path / "corner.gpkg")
-    assert "the reference has no glacier where the scene has data" in capsys.readouterr().out
+    assert NO_GLACIER in found["remarks"] and "no outline" not in capsys.readouterr().out
     assert found["comparison"]["glaciers"] == found["comparison"]["reference_km2"] == 0
     assert found["comparison"]["mapped_km2"] == pytest.approx(found["area_km2"], rel=1e-3)
     assert "NaN" not in (tmp_path / "out" / "map.json").read_text()  # which is not JSON

@@ -267,7 +267,7 @@ def test_longitudes_that_differ_by_360_degrees_are_refused(tmp_path, crs, corner
         tmp_path / "dem.tif", np.ones(size, np.uint8), corner=(west, 90), cell=cell, crs="EPSG:4326"
     )
     refuse(
-        "dem.tif has other longitudes than .*optical.tif .* gdalwarp",
+        "dem.tif has other longitudes than .*optical.tif .* rio warp --like",
         {"optical": optical, "dem": dem},
     )
 

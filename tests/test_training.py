@@ -89,6 +89,14 @@ def test_validation_labels_beyond_the_whole_patches_are_no_labels(
         train("resunet", profile=tiny_profile, data=tiny_data, out=tmp_path / "out")
 
 
+def test_a_profile_may_be_renamed(tiny_data, tiny_profile, tmp_path, capsys):
+    for name in ("one", "other"):
+        profile = replace(tiny_profile, name=name)
+        train("resunet", profile=profile, data=tiny_data, out=tmp_path)
+    assert "trained already" in capsys.readouterr().out
+    assert read_json(tmp_path / "weights" / "resunet.json")["profile"] == "one"
+
+
 def test_nothing_of_a_training_stays_at_work(tiny_data, tiny_profile, tmp_path):
     train("resunet", profile=tiny_profile, data=tiny_data, out=tmp_path)
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("patches")]

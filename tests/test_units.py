@@ -111,13 +111,26 @@ def test_a_slope_in_percent_is_remarked_if_the_training_was_in_degrees():
 def test_pixels_of_zeros_are_remarked_but_for_the_sea():
     filled = np.ones((100, 2))
     filled[:31] = 0
-    (remark,) = remarks.zeros({"optical": filled, "dem": filled})
-    assert remark.startswith("optical: 31% of the pixels are 0 in every band")
+    (remark,) = remarks.no_data({"optical": filled, "dem": filled}, "say {source}={value:g}")
+    assert remark == ("optical: 31% of the pixels are 0; if that means no data, say optical=0.")
     filled[:, 1] = 1  # one band that is 0 is dark
-    assert remarks.zeros({"optical": filled}) == []
+    assert remarks.no_data({"optical": filled}, "") == []
     some = np.ones((100, 2))
     some[0] = 0
-    assert remarks.zeros({"optical": some}) == []
+    assert remarks.no_data({"optical": some}, "") == []
+
+
+def test_pixels_of_what_often_means_no_data_are_remarked_and_not_taken_for_values():
+    terrain = np.stack([np.linspace(900, 3000, 200), np.linspace(0, 50, 200)], 1)
+    scaling = {"dem": {"low": [500.0, 1.0], "high": [4000.0, 50.0]}}
+    for filler in remarks.FILLERS:
+        filled = terrain.copy()
+        filled[:60, 0] = filler
+        (remark,) = remarks.no_data({"dem": filled}, "say {source}={value:g}")
+        assert remark.startswith("dem: 30% of the pixels are -") and f"dem={filler:g}." in remark
+        assert remarks.unlike_training({"dem": filled}, scaling) == []
+        filled[:, 0] = filler
+        assert remarks.unlike_training({"dem": filled}, scaling) == []
 
 
 def test_bands_in_other_units_are_remarked_in_one_line():

@@ -246,7 +246,6 @@ CASES = [
     ),
     Case("a reference of lines", outlines(shapely.LineString([(0, 0), (1, 1)])), ("no polygons",)),
     Case("a reference without CRS", outlines(BOX, None), ("no CRS",)),
-    Case("a reference elsewhere", outlines(shapely.box(0, 0, 100, 100)), ("away from the scene",)),
     Case(
         "an outline that does not close",
         moved((500_300, 4_999_600), (0, 0)),
