@@ -29,8 +29,6 @@ from glavitu.streaming import connected, predict_scene, remove_parts, reuse
 from glavitu.strips import Job, check_dropout, opened
 from glavitu.temperature import read_calibration
 
-# Options that, with rasters, grid and precision, decide the probabilities.
-PREDICTING = ("nodata", "stride", "batch_size", "symmetries", "dropout_samples", "factors")
 CACHE = 128 << 20  # bytes of GDAL's; its own choice is a share of the machine's memory
 
 
@@ -131,11 +129,8 @@ def map_scene(
             "file: the record beside it says how rasters are to be scaled"
         )
     weights, out = Path(weights).absolute(), Path(out).absolute()
-    built, trained = read_trained(weights)
-    paths = by_source("paths", paths)
-    for path in paths.values():
-        check_local(path)
-    paths = {source: str(Path(path).absolute()) for source, path in paths.items()}
+    built, scaling = read_trained(weights)
+    paths = _absolute(paths)
     options = check_options(
         {
             "grid": grid,
@@ -153,37 +148,26 @@ def map_scene(
             "picture": picture,
         },
         built,
-        trained,
+        scaling,
     )
-    settings = {
+    recipe = {
         "weights": str(weights),
         "paths": paths,
         "inputs": built["inputs"],
-        "grid": options["grid"],
         "size": built["patch_size"],
-        "precision": precision,
-    } | {key: options[key] for key in PREDICTING}
-    recipe = settings | {
-        "own_scaling": options["own_scaling"],
-        "scaling": trained,
+        "scaling": scaling,
         "temperature": read_calibration(weights),
-        "picture": options["picture"],
-        "outlines": {key: options[key] for key in ("min_area", "smooth", "date")},
-    }
-    scaling = units.in_units(trained, options["factors"])
-    given, inventory = None, None
+        "outlines": {key: options.pop(key) for key in ("min_area", "smooth", "date")},
+    } | options
+    inventory, given = None, None
     if reference is not None:
         inventory = read_outlines(reference)
         given = {"path": str(Path(reference).absolute()), "fingerprint": fingerprint(reference)}
-    used = [str(weights), *paths.values(), *([given["path"]] if given else [])]
-    check_outputs(out, used)
-    if settings["dropout_samples"]:
+    check_outputs(out, [str(weights), *paths.values(), *([given["path"]] if given else [])])
+    if dropout_samples:
         check_dropout(str(weights), precision)
-    reading = {key: settings[key] for key in ("inputs", "grid", "nodata", "factors")}
-    with (
-        rasterio.Env(GDAL_CACHEMAX=CACHE),
-        open_scene(paths, **reading) as scene,
-    ):
+    reading = {key: recipe[key] for key in ("inputs", "grid", "nodata", "factors")}
+    with rasterio.Env(GDAL_CACHEMAX=CACHE), open_scene(paths, **reading) as scene:
         for source, path in paths.items():
             check_order(path, {source: scene.band_names[source]}, built["bands"])
         recipe["fingerprints"] = {str(weights): fingerprint(weights)}
@@ -201,55 +185,68 @@ def map_scene(
                 if inventory.empty:
                     say(f"{out.name}: no outline of the reference is about the scene")
             if made := record is None:
-                pixels = units.sample(scene)
-                if recipe["own_scaling"]:
-                    scaling = units.own_scaling(pixels)
-                record = {
-                    "architecture": built["architecture"],
-                    "grid": scene.report,
-                    "remarks": remarks.unlike_pixels(pixel_size(scene.grid), built["pixel_size"])
-                    + remarks.unlike_training(pixels, scaling)
-                    + remarks.no_data(pixels, "say so by nodata, here {source}={value:g}"),
-                    "recipe": recipe,
-                }
-                job = Job(**settings, scaling=scaling)
-                record = _make(job, scene, out, record, inventory, scheduler)
+                record = _make(scene, out, recipe, built, inventory, scheduler)
             if given:
-                record.pop("comparison", None)
-                record["reference"] = None  # while a comparison is made, none is claimed
-                write_json(out / "map.json", record)
-                record |= {"comparison": compare(out, inventory), "reference": given}
-                others = [remark for remark in record["remarks"] if remark != remarks.NO_GLACIER]
-                found = record["comparison"]["glaciers"]
-                record["remarks"] = others if found else [*others, remarks.NO_GLACIER]
+                _compare(out, record, inventory, given)
                 if not made:
                     draw(scene, out, inventory, recipe["picture"])
                 write_json(out / "map.json", record)
     return record
 
 
+def _absolute(paths):
+    """Return source -> absolute path; refuse addresses."""
+    paths = by_source("paths", paths)
+    for path in paths.values():
+        check_local(path)
+    return {source: str(Path(path).absolute()) for source, path in paths.items()}
+
+
 def _is_compared(out, record, reference):
     return record.get("reference") == reference and (out / "comparison.csv").exists()
 
 
-def _make(job, scene, out, record, reference, scheduler):
-    """Make a map; write and return the completed record."""
+def _make(scene, out, recipe, built, reference, scheduler):
+    """Make a map; write and return its record."""
     from glavitu.backend import resolve  # not above, as in `strips`
 
-    job = job._replace(precision=resolve(job.precision))
+    pixels = units.sample(scene)
+    scaling = units.in_units(recipe["scaling"], recipe["factors"])
+    if recipe["own_scaling"]:
+        scaling = units.own_scaling(pixels)
+    told = remarks.unlike_pixels(pixel_size(scene.grid), built["pixel_size"])
+    told += remarks.unlike_training(pixels, scaling)
+    told += remarks.no_data(pixels, "say so by nodata, here {source}={value:g}")
+    settings = {key: recipe[key] for key in Job._fields}
+    job = Job(**settings | {"scaling": scaling, "precision": resolve(recipe["precision"])})
     if scheduler is None:
         opened(job)  # weights that cannot be used show before anything is written
-    replaced = reuse(scene, out, record["recipe"])
+    replaced = reuse(scene, out, recipe)
     started = time.perf_counter()
     with connected(scheduler) as client:
-        raw = predict_scene(job, scene, out, record["recipe"], client)
+        raw = predict_scene(job, scene, out, recipe, client)
     taken = round(time.perf_counter() - started, 1)
     clear(out, compares=reference is not None)
-    record["prediction_seconds"] = replaced.get("prediction_seconds") if replaced else taken
+    record = {
+        "architecture": built["architecture"],
+        "grid": scene.report,
+        "recipe": recipe,
+        "prediction_seconds": replaced.get("prediction_seconds") if replaced else taken,
+    }
     record |= write_maps(raw, scene, out, record)
-    record["remarks"] += remarks.mostly_empty(record["share_with_data"])
-    draw(scene, out, reference, record["recipe"]["picture"])
+    record["remarks"] = told + remarks.mostly_empty(record["share_with_data"])
+    draw(scene, out, reference, recipe["picture"])
     record["provenance"] = provenance()
     write_json(out / "map.json", record)
-    remove_parts(out, record["recipe"])
+    remove_parts(out, recipe)
     return record
+
+
+def _compare(out, record, reference, given):
+    """Compare a map with a reference; add what was found to its record."""
+    record.pop("comparison", None)
+    write_json(out / "map.json", record | {"reference": None})  # while one is made, none is claimed
+    found = compare(out, reference)
+    told = [remark for remark in record["remarks"] if remark != remarks.NO_GLACIER]
+    record["remarks"] = told if found["glaciers"] else [*told, remarks.NO_GLACIER]
+    record |= {"comparison": found, "reference": given}
