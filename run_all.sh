@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+[ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@" # told to run by another shell
 set -euo pipefail
 
 usage() {
@@ -21,7 +22,8 @@ die() { say "$@"; exit 2; }
 # In the plain C locale, Python up to 3.12 cannot read an installed path with non-ASCII letters.
 [[ ${LC_ALL:-} != C && ${LC_ALL:-} != POSIX ]] || unset LC_ALL
 
-root=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd -P)
+script=$(readlink -f -- "${BASH_SOURCE[0]}") # also where a link names it
+root=$(CDPATH='' cd -- "$(dirname -- "$script")" && pwd -P)
 venv=${GLAVITU_VENV:-$root/.venv}
 venv=${venv%/}
 [[ $venv == /* ]] || venv=$PWD/$venv
@@ -140,14 +142,20 @@ case ${1:-} in
     '' | -*) ;;
     *) task=$1; shift ;;
 esac
-if [[ $task != setup && $task != test && ! -f $root/profiles/$task.yaml && ! ($task == *.yaml && -f $task) ]]; then
+own=0
+[[ $task != *.yaml && $task != *.yml || ! -f $task ]] || own=1
+if [[ $task != setup && $task != test && ! -f $root/profiles/$task.yaml && $own == 0 ]]; then
     profiles=("$root"/profiles/*.yaml)
     profiles=("${profiles[@]##*/}")
     die "unknown task '$task': expected setup, test, a profile (${profiles[*]%.yaml}) or a YAML file; see --help"
 fi
 
+[[ $task != setup || $# == 0 ]] || die "setup takes no arguments: $*"
+
 set_up
-export PYTHONNOUSERSITE=1 # what was checked is what runs, also in a conda environment
+# What was checked is what runs, also in a conda environment.
+export PYTHONNOUSERSITE=1
+unset PYTHONPATH PYTHONHOME
 case $task in
     setup) say "ready: $python" ;;
     test) run_tests "$@" ;;

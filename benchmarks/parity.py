@@ -59,6 +59,8 @@ def differences_under(backend, reference):
 @click.command()
 def main():
     reference = folder_from("GLAVITU_REFERENCE")
+    if not (reference / "manifest.json").is_file():
+        raise click.UsageError(f"{reference} has no manifest.json of published answers")
     found = {backend: differences_under(backend, reference) for backend in installed_backends()}
     rows = [
         {"network": case, "head": head} | {b: f"{found[b][case][head]:.1e}" for b in found}

@@ -11,11 +11,16 @@ from pathlib import Path
 import numpy as np
 
 from glavitu.errors import InputError
-from glavitu.files import locked, read_json, write_json
+from glavitu.files import locked, read_json
 from glavitu.hdf5_writing import write_netcdf
-from glavitu.prediction_datasets import as_prediction, clear_predictions, is_predicted
+from glavitu.prediction_datasets import (
+    as_prediction,
+    clear_predictions,
+    is_predicted,
+    write_predicted,
+)
 from glavitu.progress import progress
-from glavitu.provenance import fingerprint, provenance
+from glavitu.provenance import fingerprint
 from glavitu.tiles import find_split, open_tiles
 
 NAME = "band_ratio"
@@ -117,5 +122,4 @@ def _map(train, test, folder, recipe):
         prediction = as_prediction(tile, mapped.astype(np.float32), mapped.astype(np.uint8))
         write_netcdf(prediction, folder / f"{name}.nc")
     seconds = round(time.perf_counter() - started, 3)
-    record = {"recipe": recipe, "rule": rule, "seconds": seconds, "provenance": provenance()}
-    write_json(folder / "predictions.json", record)
+    write_predicted(folder, recipe, rule=rule, seconds=seconds)

@@ -26,10 +26,12 @@ STYLES = {
 
 
 def style(method):
-    """Return colour and marker of a method; one with a choice of sources is hollow."""
-    colour, marker = STYLES.get(method.split(" ")[0], ("#777777", "o"))
-    hollow = {"markerfacecolor": "white"} if " " in method else {}
-    return {"color": colour, "marker": marker} | hollow
+    """Return colour and marker of a method; of one source it is hollow, of a choice half filled."""
+    architecture, *sources = method.split(" ")
+    colour, marker = STYLES.get(architecture, ("#777777", "o"))
+    fills = {0: {}, 1: {"markerfacecolor": "white"}}
+    half = {"markerfacecoloralt": "white", "fillstyle": "bottom" if "dem" in sources else "top"}
+    return {"color": colour, "marker": marker} | fills.get(len(sources), half)
 
 
 def tidy(ax, axis="both"):

@@ -16,13 +16,13 @@ LEVELS = (0.025, 0.975)  # of 95 % intervals
 
 
 def bootstrap(scores, by="region", *, replicates=REPLICATES, seed=0):
-    """Return the IoU of each method in each group, as it is and with tiles drawn anew.
+    """Return the IoU of each method in each group, as it is and with tiles and runs drawn anew.
 
     Tiles are drawn with replacement within their group, the same ones for every method, so that
-    differences between methods are paired; a method's runs are averaged (Efron and Tibshirani,
-    1993, chapters 8 and 13). Of n tiles, n - 1 are drawn: as many as there are would vary too
-    little where groups are small (Rao and Wu, 1988). Tiles without any glacier among them say
-    nothing, and are drawn again.
+    differences between methods are paired (Efron and Tibshirani, 1993, chapters 8 and 13). A
+    method's runs are averaged, drawn with replacement too, for all groups alike. Of n tiles or
+    runs, n - 1 are drawn: as many as there are would vary too little where they are few (Rao and
+    Wu, 1988). Tiles without any glacier among them say nothing, and are drawn again.
 
     Parameters
     ----------
@@ -47,11 +47,19 @@ def bootstrap(scores, by="region", *, replicates=REPLICATES, seed=0):
         drawn = _iou(counts.isel(tile=draw)).where(len(glacier) > 1)
         groups[group] = xr.Dataset({"observed": _iou(counts), "drawn": drawn})
     result = xr.concat(groups.values(), pd.Index(groups, name="group"))
-    methods = dict(zip(scores["name"], scores["method"], strict=True))
-    methods = [methods[name] for name in result["name"].values]
-    result = result.assign_coords(method=("name", np.array(methods, object)))
-    order = list(dict.fromkeys(scores["method"]))
-    return result.groupby("method").mean("name").sel({"method": order})
+    methods = scores.drop_duplicates("name").groupby("method", sort=False)["name"]
+    averaged = [_average(result.sel(name=list(names)), rng) for _, names in methods]
+    return xr.concat(averaged, pd.Index([method for method, _ in methods], name="method"))
+
+
+def _average(runs, rng):
+    """Average what was observed of runs, and in each replicate that of runs drawn among them."""
+    count, replicates = runs.sizes["name"], runs.sizes["replicate"]
+    draw = rng.integers(count, size=(replicates, max(1, count - 1)))
+    chosen = {"replicate": xr.DataArray(range(replicates), dims="replicate")}
+    chosen["name"] = xr.DataArray(draw, dims=("replicate", "run"))
+    drawn = runs["drawn"].isel(chosen).mean("run", skipna=False)
+    return xr.Dataset({"observed": runs["observed"].mean("name"), "drawn": drawn})
 
 
 def _draw(glacier, replicates, rng):

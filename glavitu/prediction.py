@@ -10,7 +10,7 @@ import xarray as xr
 from glavitu.bands import check_count
 from glavitu.devices import on_gpu_of_jax
 from glavitu.errors import InputError
-from glavitu.files import locked, write_json
+from glavitu.files import locked, read_json
 from glavitu.folding import folded
 from glavitu.hdf5 import check_finite
 from glavitu.hdf5_writing import write_netcdf
@@ -22,10 +22,11 @@ from glavitu.prediction_datasets import (
     clear_predictions,
     is_predicted,
     most_probable,
+    write_predicted,
 )
 from glavitu.profiles import load_profile
 from glavitu.progress import progress, say
-from glavitu.provenance import fingerprint, provenance
+from glavitu.provenance import by_other_code, fingerprint
 from glavitu.tiles import find_split, open_tiles
 from glavitu.trained import find_trained
 from glavitu.windows import ahead, blend, check_stride, window_starts
@@ -171,7 +172,8 @@ def predict(
     }
     with locked(folder):
         if is_predicted(folder, recipe):
-            say(f"{name}: predicted already")
+            record = read_json(folder / "predictions.json")
+            say(f"{name}: predicted already{by_other_code(record)}")
         else:
             model = trained.load_for(tiles, labelled=False)
             tiles.check_values(trained.inputs)
@@ -199,16 +201,13 @@ def _predict_all(model, tiles, folder, recipe):
     written = ahead(lambda one: write_netcdf(one, folder / f"{one.attrs['tile']}.nc"), predicted)
     for _ in progress(written, description=folder.name, total=len(tiles)):
         pass
-    write_json(
-        folder / "predictions.json",
-        {
-            "recipe": recipe,
-            "architecture": model.name,
-            "parameters": model.count_params(),
-            "windows": windows,
-            "seconds": round(time.perf_counter() - started, 3),
-            "provenance": provenance(),
-        },
+    write_predicted(
+        folder,
+        recipe,
+        architecture=model.name,
+        parameters=model.count_params(),
+        windows=windows,
+        seconds=round(time.perf_counter() - started, 3),
     )
 
 

@@ -6,8 +6,9 @@ import numpy as np
 import xarray as xr
 
 from glavitu.differences import changes
-from glavitu.files import read_json
+from glavitu.files import read_json, write_json
 from glavitu.hdf5 import check_label
+from glavitu.provenance import fingerprint, provenance
 from glavitu.tiles import SURFACE, UNLABELLED
 
 
@@ -72,9 +73,22 @@ def _describe(prediction):
 
 def is_predicted(folder, recipe):
     """Tell whether these very predictions are there."""
-    record = folder / "predictions.json"
-    whole = record.exists() and all((folder / f"{tile}.nc").exists() for tile in recipe["tiles"])
-    return whole and read_json(record, "recipe")["recipe"] == recipe
+    if not (path := folder / "predictions.json").exists():
+        return False
+    record = read_json(path, "recipe")
+    files = {tile: folder / f"{tile}.nc" for tile in recipe["tiles"]}
+    return (
+        record["recipe"] == recipe
+        and all(file.exists() for file in files.values())
+        and record.get("files") == {tile: fingerprint(file) for tile, file in files.items()}
+    )
+
+
+def write_predicted(folder, recipe, **content):
+    """Write the record of predictions, which says that all are there, and which files they are."""
+    files = {tile: fingerprint(folder / f"{tile}.nc") for tile in recipe["tiles"]}
+    record = {"recipe": recipe, **content, "provenance": provenance(), "files": files}
+    write_json(folder / "predictions.json", record)
 
 
 def change_of(folder, recipe):
@@ -86,7 +100,7 @@ def change_of(folder, recipe):
     before = before if isinstance(before, dict) else {}
     unspoken = {key: f"other {key}" for key in ("weights", "data", "tiles")}
     unspoken["weights_given"] = f"weights {'given' if before.get('weights_given') else 'left out'}"
-    return changes(before, recipe, unspoken) or "files that are gone"
+    return changes(before, recipe, unspoken) or "files that are gone or changed"
 
 
 def clear_predictions(folder):

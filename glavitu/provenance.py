@@ -1,15 +1,23 @@
 """Where a result comes from: software versions, commit, and fingerprints of the data."""
 
 import hashlib
+import os
 import platform
 import subprocess
 import sys
+import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from glavitu.files import replacing
+
 _PACKAGES = ("glavitu", "keras", "tensorflow", "jax", "torch", "numpy", "xarray")
-_BLOCK = 1 << 20  # bytes
+_BLOCK = 1 << 20  # bytes that are read at once
+_LARGE = 1 << 28  # bytes of a file, which take a fraction of a second to read
+_LENGTH = 16  # of a digest
+_SETTLED = 2  # seconds after which a file that is written to has another time of change
 
 
 def provenance():
@@ -39,16 +47,43 @@ def commit():
         return None
 
 
+def by_other_code(record):
+    """Return in words at which commit a record was made, nothing if it is the present one."""
+    origin = record.get("provenance")
+    made = origin.get("commit") if isinstance(origin, dict) else None
+    return f", by the code at commit {made}" if made and made != commit() else ""
+
+
 def fingerprint(path):
-    """Return a digest of a file's size and of at most 256 blocks of 1 MiB spread over it."""
-    size = Path(path).stat().st_size
-    digest = hashlib.sha256(str(size).encode())
-    blocks = -(-size // _BLOCK)
+    """Return a digest of a file's size and content.
+
+    That of a large file is kept in the user's cache, for as long as the file is not written to.
+    """
+    state = os.stat(path)
+    kept = _kept(path, state) if state.st_size > _LARGE else None
+    with suppress(OSError):
+        if kept and len(digest := kept.read_text(encoding="ascii")) == _LENGTH:
+            return digest
+    digest = hashlib.sha256(str(state.st_size).encode())
     with open(path, "rb") as file:
-        for block in range(0, blocks, max(1, -(-blocks // 256))):
-            file.seek(block * _BLOCK)
-            digest.update(file.read(_BLOCK))
-    return digest.hexdigest()[:16]
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    digest = digest.hexdigest()[:_LENGTH]
+    if kept and time.time() - state.st_mtime > _SETTLED:
+        with suppress(OSError), replacing(kept) as part:
+            part.write_text(digest, encoding="ascii")
+    return digest
+
+
+def _kept(path, state):
+    """Return where the digest of a file as it is now is kept, None where there is no place."""
+    try:
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    except RuntimeError:  # nobody's home
+        return None
+    times = state.st_mtime_ns, state.st_ctime_ns
+    known = repr((os.path.realpath(path), state.st_dev, state.st_ino, state.st_size, times))
+    return cache / "glavitu" / hashlib.sha256(known.encode()).hexdigest()
 
 
 def _git(folder, *arguments):

@@ -36,17 +36,23 @@ def verdict(tables, profile, reference="glavitu"):
         f"With the profile {profile}, {best['network']} has the highest mean IoU over regions, "
         f"{best['mean IoU']:.3f}{_interval(best)}."
     ]
+    several = networks["std over seeds"].notna().any()
+    drawn = "tiles and seeds" if several else "tiles"
     for row in tables["differences"].to_dict("records"):
         side = "above" if row["difference"] > 0 else "below"
         low, high = (round(row[bound], 3) for bound in ("low", "high"))  # as they are printed
         sure = "beyond" if low > 0 or high < 0 else "within"
         lines.append(
             f"{title(row['method'])}: {abs(row['difference']):.3f} {side} {title(reference)}"
-            + (f"{_interval(row)}, {sure} what the choice of tiles does" if _interval(row) else "")
+            + (
+                f"{_interval(row)}, {sure} what the choice of {drawn} does"
+                if _interval(row)
+                else ""
+            )
         )
     if not _interval(best):
         lines.append("No intervals: a region has a single test tile.")
-    elif networks["std over seeds"].isna().all():
+    elif not several:
         lines.append("One seed: what another seed would change is in no interval.")
     regions = tables["regions"]
     if empty := sorted(set(regions.loc[regions["tp"] + regions["fn"] == 0, "region"])):

@@ -1,6 +1,5 @@
 """`compile_tiles`: a `tiles.csv` of GeoTIFFs to HDF5 tile files."""
 
-import hashlib
 import json
 from contextlib import suppress
 from pathlib import Path
@@ -240,8 +239,6 @@ def _write_split(path, rows, scaling, names, patch_size):
         file.attrs["scaling"] = json.dumps(scaling)
         file.attrs["bands"] = json.dumps(names)
         file.attrs["software"] = f"glavitu {__version__}"
-        # Of fixed length, it stays at the start, so that fingerprints of blocks tell files apart.
-        file.attrs["digest"], digest = np.bytes_("0" * 64), hashlib.sha256()
         for _, row in progress(rows.iterrows(), total=len(rows), description=rows["split"].iloc[0]):
             label, arrays, surface = _read_tile(row, list(scaling))
             _check_bands(row, arrays, expected)
@@ -253,13 +250,8 @@ def _write_split(path, rows, scaling, names, patch_size):
                 labelled = True
             else:
                 say(f"tile {row['tile']} has no pixel that is labelled and has data everywhere")
-            attributes["region"] = row["region"]
-            write_tile(file, row["tile"], tile, attributes)
+            write_tile(file, row["tile"], tile, attributes | {"region": row["region"]})
             file.flush()
-            digest.update(repr((row["tile"], attributes)).encode())
-            for array in tile.values():
-                digest.update(np.ascontiguousarray(array))
-        file.attrs.modify("digest", np.bytes_(digest.hexdigest()))
     if not labelled:
         raise InputError(
             f"no pixel of the split {row['split']!r} is labelled and has data in every source"

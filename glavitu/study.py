@@ -11,6 +11,7 @@ from pathlib import Path
 
 import click
 
+from glavitu import band_ratio
 from glavitu.errors import InputError, lack_of_memory
 from glavitu.files import locked, remove_left_locks, replacing, scratch
 from glavitu.outputs import Outputs
@@ -50,6 +51,8 @@ def run_study(profile="demo", *, data=None, out=None, seed=None, overwrite=False
     StudyError
         When a notebook fails.
     """
+    if not NOTEBOOKS.is_dir():
+        raise InputError(f"no notebooks at {NOTEBOOKS}; run a study from a clone of the repository")
     name = str(profile)
     profile = load_profile(profile).with_changes(seed=seed)
     data, out = ready_folders(profile, data, out)
@@ -71,6 +74,7 @@ def _run(name, profile, data, out, overwrite):
         *(fingerprint(find_split(data, split)) for split in SPLITS),
     )
     scene = _scene_files(profile, data)  # before the work, for one that is missing
+    known = set()
     for notebook, parameters, inputs, results in _steps(profile, data, out, scene):
         source = NOTEBOOKS / f"{notebook}.ipynb"
         suffix = f"_{parameters['name']}" if "name" in parameters else ""
@@ -81,7 +85,7 @@ def _run(name, profile, data, out, overwrite):
             json.dumps(parameters),
             *(fingerprint(path) for path in inputs),
         )
-        if _stamp_of(target) == (stamp := _stamp(key, results)):
+        if _stamp_of(target) == (stamp := _stamp(key, out, results, known)):
             click.echo(f"{target.stem}: up to date")
         else:
             started = time.perf_counter()
@@ -91,9 +95,10 @@ def _run(name, profile, data, out, overwrite):
                 given["overwrite"] = overwrite
             with scratch(out / ".jupyter") as folder, _kernels_environment(folder):
                 _execute(source, target, given)
-            stamp = _stamp(key, results)
+            stamp = _stamp(key, out, results, known)
             _finish(target, stamp)
             click.echo(f"{target.stem}: done in {time.perf_counter() - started:.0f} s")
+        known |= set(stamp["results"])
         if "name" in parameters:  # what follows uses what a training and its test left
             key = _digest(key, json.dumps(stamp))
     if notebook != "05_map_a_scene":
@@ -177,20 +182,20 @@ def _steps(profile, data, out, scene):
     """Yield the notebooks in order.
 
     Of each: its name, its parameters beyond the common ones, the files that it reads and no other
-    does (those of the profile's `scene`), and the files that it must leave.
+    does (those of the profile's `scene`), and what it leaves: files, and folders with all in them
+    that no notebook before has left.
     """
     seed = {"seed": profile.seed}
-    yield "01_data_exploration", {}, [], []
+    yield "01_data_exploration", {}, [], [out / "figures" / "data.png"]
     for run in profile.runs():
         files = Outputs(out, run.name)
-        yield "02_train", run._asdict(), [], [files.weights, files.record]
+        yield "02_train", run._asdict(), [], [files.weights, files.record, files.log]
         tested = {"architecture": run.architecture, "name": run.name}
-        folder = out / "predictions" / run.name
-        made = [folder / "predictions.json", folder / "scores.csv", files.calibration]
-        yield "03_test", tested, [], made
-    yield "04_results", seed, [], [out / "results.csv", out / "results.json"]
+        yield "03_test", tested, [], [out / "predictions" / run.name, files.calibration]
+    made = ["results.csv", "results.json", "tables", "figures", f"predictions/{band_ratio.NAME}"]
+    yield "04_results", seed, [], [out / name for name in made]
     if profile.scene or (data / "demo_data.json").exists():
-        yield "05_map_a_scene", seed, scene, [out / "map/map.json"]
+        yield "05_map_a_scene", seed, scene, [out / "map", *([] if scene else [out / "scene"])]
 
 
 @contextmanager
@@ -243,10 +248,23 @@ def _execute(source, target, parameters):
         ) from None
 
 
-def _stamp(key, results):
-    """Return what tells that a notebook is up to date: its key, and its results as they are now."""
-    found = {path.name: fingerprint(path) if path.exists() else None for path in results}
-    return {"key": key, "results": found}
+def _stamp(key, out, results, known):
+    """Return what tells that a notebook is up to date: its key, and its results as they are now.
+
+    Of folders, files below `out` that are `known` from notebooks before are left out.
+    """
+    files = []
+    for path in results:
+        files += sorted(path.glob("[!.]*")) if path.is_dir() else [path]
+    names = {path.relative_to(out).as_posix(): path for path in files}
+    return {
+        "key": key,
+        "results": {
+            name: fingerprint(path) if path.is_file() else None
+            for name, path in names.items()
+            if name not in known
+        },
+    }
 
 
 def _finish(target, stamp):

@@ -10,14 +10,14 @@ from glavitu.backend import keras, ops, resolve
 from glavitu.bands import check_order
 from glavitu.devices import on_devices
 from glavitu.errors import InputError
-from glavitu.files import locked, making, write_json
+from glavitu.files import locked, making, read_json, write_json
 from glavitu.metrics import focal_loss, training_metrics
 from glavitu.models import build_model, default_sizes
 from glavitu.outputs import Outputs
 from glavitu.patches import PatchSequence, grid_patches
 from glavitu.profiles import load_profile
 from glavitu.progress import say
-from glavitu.provenance import fingerprint, provenance
+from glavitu.provenance import by_other_code, fingerprint, provenance
 from glavitu.recipe import MONITOR, Recipe
 from glavitu.tiles import check_same_scaling, find_split, open_tiles
 
@@ -89,7 +89,7 @@ def train(
             )
         if paths.is_done() and not conflict:
             paths.checkpoint.unlink(missing_ok=True)
-            say(f"{paths.name}: trained already")
+            say(f"{paths.name}: trained already{by_other_code(read_json(paths.record))}")
         else:
             reason = conflict or ("its weights are gone" if paths.record.exists() else None)
             if reason:

@@ -148,3 +148,18 @@ def test_regions_hold_means_over_runs():
         assert row[column] == pytest.approx((alone[0][column] + alone[1][column]) / 2)
     for column in COUNTS:
         assert row[column] == round((alone[0][column] + alone[1][column]) / 2)
+
+
+def test_intervals_hold_what_another_seed_would_change():
+    ious = {"a": 0.5, "b": 0.6, "c": 0.7}
+    runs = [table([iou] * 4, ["A", "A", "B", "B"], name=name) for name, iou in ious.items()]
+    other = table([0.6] * 4, ["A", "A", "B", "B"], method="setr")
+    scores = pd.concat([*runs, other], ignore_index=True)
+    samples = comparison.bootstrap(scores, replicates=4000)
+    drawn = samples["drawn"].sel({"method": "glavitu"})
+    assert (drawn.sel(group="A") == drawn.sel(group="B")).all()  # one draw of runs for all
+    # two of three: the variance of their mean is that of a mean of three, s^2 / 3
+    assert float(drawn.sel(group="A").var()) == pytest.approx(0.01 / 3, rel=0.1)
+    assert (samples["drawn"].sel({"method": "setr"}) == 0.6).all()
+    assert samples["observed"].values == pytest.approx(0.6)
+    assert list(samples["method"].values) == ["glavitu", "setr"]

@@ -23,10 +23,14 @@ from glavitu import (
 )
 from glavitu.backend import resolve
 from glavitu.evaluation import read_prediction
-from glavitu.files import write_json
 from glavitu.outputs import Outputs
 from glavitu.prediction import predict
-from glavitu.prediction_datasets import clear_predictions, is_predicted, most_probable
+from glavitu.prediction_datasets import (
+    clear_predictions,
+    is_predicted,
+    most_probable,
+    write_predicted,
+)
 from glavitu.provenance import fingerprint
 from glavitu.trained import find_trained
 from glavitu.training import train
@@ -189,7 +193,7 @@ def test_predictions_by_given_weights_have_the_name_of_their_network(
     folder = tmp_path / "predictions" / "mine"
     next(folder.glob("*.nc")).unlink()
     predict(name="mine", stride=5, **options)
-    assert "mine: the predictions with files that are gone are replaced" in capsys.readouterr().out
+    assert "mine: the predictions with files that are gone or changed" in capsys.readouterr().out
     predict(name="mine", weights=weights, stride=5, **options)
     assert "mine: the predictions with weights left out are replaced" in capsys.readouterr().out
     train("resunet", name="mine", overwrite=True, seed=1, **options)
@@ -289,14 +293,17 @@ def test_predictions_are_there_if_all_are_and_were_made_so(tmp_path):
 
     recipe = {"tiles": ["A-0", "B-0"], "stride": 8}
     assert not is_predicted(tmp_path, recipe)  # an empty folder
-    write_json(tmp_path / "predictions.json", {"recipe": recipe})
     fill("A-0.nc", "B-0.nc", "scores.csv")
+    write_predicted(tmp_path, recipe)
     assert is_predicted(tmp_path, recipe)
     assert (tmp_path / "scores.csv").exists()
     assert not is_predicted(tmp_path, recipe | {"stride": 4})
     (tmp_path / "A-0.nc").unlink()
     assert not is_predicted(tmp_path, recipe)
+    (tmp_path / "A-0.nc").write_text("of another network")
+    assert not is_predicted(tmp_path, recipe)
     fill("A-0.nc")
+    assert is_predicted(tmp_path, recipe)
     (tmp_path / "predictions.json").unlink()  # as where it was cut off
     assert not is_predicted(tmp_path, recipe)
     (tmp_path / ".part-1").mkdir()

@@ -1,6 +1,7 @@
 """Where results say they come from."""
 
 import importlib.util
+import os
 import shutil
 import subprocess
 
@@ -42,3 +43,36 @@ def test_the_commit_is_that_of_the_own_checkout_alone(repository, tmp_path):
     assert commit_seen_from(tmp_path / ".venv" / "glavitu") is None
     (tmp_path / "glavitu" / "more.py").write_text("")
     assert commit_seen_from(tmp_path / "glavitu") == f"{head}+changes"
+
+
+def test_the_fingerprint_of_a_large_file_is_kept_until_it_is_written_to(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    path = tmp_path / "large"
+    path.write_bytes(bytes(3000))
+    small = provenance.fingerprint(path)
+    assert not (tmp_path / "cache").exists()
+    monkeypatch.setattr(provenance, "_LARGE", 1000)
+    assert provenance.fingerprint(path) == small  # whose writer may not be done
+    assert not (tmp_path / "cache").exists()
+    monkeypatch.setattr(provenance, "_SETTLED", -1)
+    assert provenance.fingerprint(path) == small
+    (kept,) = (tmp_path / "cache" / "glavitu").iterdir()
+    kept.write_text("x" * 16)
+    assert provenance.fingerprint(path) == "x" * 16
+    kept.write_text("cut short")
+    assert provenance.fingerprint(path) == small
+    times = path.stat().st_atime_ns, path.stat().st_mtime_ns
+    with open(path, "r+b") as file:
+        file.seek(2500)
+        file.write(b"1")
+    os.utime(path, ns=times)
+    assert provenance.fingerprint(path) not in (small, "x" * 16)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(path))  # no folder
+    assert len(provenance.fingerprint(path)) == 16
+
+
+def test_results_of_other_code_are_told(monkeypatch):
+    monkeypatch.setattr(provenance, "commit", lambda: "b")
+    assert provenance.by_other_code({"provenance": {"commit": "a"}}) == ", by the code at commit a"
+    for record in ({"provenance": {"commit": "b"}}, {"provenance": {"commit": None}}, {}):
+        assert provenance.by_other_code(record) == ""

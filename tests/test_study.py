@@ -17,6 +17,7 @@ from glavitu.study import (
     StudyError,
     _execute,
     _finish,
+    _stamp,
     _steps,
     default_folders,
     ensure_data,
@@ -194,6 +195,31 @@ def test_a_second_run_repeats_nothing_and_a_changed_one_what_it_must(short_study
     said = capsys.readouterr().out
     assert "02_train_setr: up to date" in said and "03_test_setr: done" in said
     assert "04_results: up to date" in said and scores.read_bytes() == whole
+
+
+def test_whatever_is_damaged_of_a_study_is_one_notebooks(short_study):
+    profile, data, out = short_study
+
+    def stamps():
+        known, found = set(), {}
+        for notebook, _, _, left in _steps(load_profile(profile), data, out, []):
+            found[notebook] = _stamp("key", out, left, known)
+            known |= set(found[notebook]["results"])
+        return found
+
+    before = stamps()
+    files = [p for p in out.rglob("*") if p.is_file() and "notebooks" not in p.parts]
+    assert len(files) > 40
+    for path in files:
+        aside = path.with_name(f".{path.name}")
+        path.rename(aside)
+        gone = stamps()
+        path.write_text("damaged")
+        other = stamps()
+        aside.replace(path)
+        for after in (gone, other):
+            assert sum(after[name] != before[name] for name in before) == 1, path
+    assert stamps() == before
 
 
 def test_a_notebook_that_is_done_has_no_bars_and_all_else(tmp_path):

@@ -1,4 +1,4 @@
-"""Change the code at every place in one way and see whether the tests notice.
+"""Change the code of modules at every place in one way and see whether the tests notice.
 
     pip install cosmic-ray
     python tools/mutation.py [MODULE ...] [--seed 0] [--resume] [--out DIR]
@@ -35,10 +35,14 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
-from cosmic_ray.ast import ast_nodes, get_ast
-from cosmic_ray.mutating import mutate_code
-from cosmic_ray.plugins import get_operator, operator_names
 from tqdm import tqdm
+
+try:
+    from cosmic_ray.ast import ast_nodes, get_ast
+    from cosmic_ray.mutating import mutate_code
+    from cosmic_ray.plugins import get_operator, operator_names
+except ImportError:
+    sys.exit("mutation.py: cosmic-ray is missing (pip install cosmic-ray)")
 
 from glavitu.files import write_json
 from glavitu.provenance import provenance

@@ -22,7 +22,7 @@ import pandas as pd
 from glavitu.report import title, to_markdown
 from glavitu.running import run
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).resolve().parents[1]
 READMES = ROOT / "README.md", ROOT / "benchmarks" / "README.md"
 # Best validation IoU of the class glacier and epochs run, from the published training logs.
 PUBLISHED_LOGS = {
@@ -109,9 +109,11 @@ def renew(readme, root=ROOT):
 @click.argument("source", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.argument("target")
 def main(source, target):
-    target = ROOT / target
+    target = (ROOT / target).resolve()
     if not any(source.glob("*.json")):
         raise click.UsageError(f"{source} holds no results (*.json)")
+    if source.resolve() == target:
+        raise click.UsageError(f"{source} is where results are stored already")
     if not target.is_relative_to(ROOT):
         raise click.UsageError(f"{target} is not below {ROOT}")
     text = READMES[0].read_text(encoding="utf-8")
