@@ -125,7 +125,8 @@ def _plane_about(candidates):
     Each candidate is geometries and their CRS; poles and the antimeridian are no special cases.
     """
     centres = ((shapely.get_coordinates(shapely.centroid(g)), crs) for g, crs in candidates)
-    points, crs = next((points, crs) for points, crs in centres if len(points))
+    nowhere = np.zeros((1, 2)), "EPSG:4326"
+    points, crs = next(((points, crs) for points, crs in centres if len(points)), nowhere)
     to_degrees = Transformer.from_crs(crs, "EPSG:4326", always_xy=True)
     longitudes, latitudes = np.radians(to_degrees.transform(*points.T))
     east, north, up = (

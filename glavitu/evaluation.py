@@ -184,8 +184,10 @@ def _evaluate(folder, tiles):
             surfaces.append(count_surfaces(prediction))
     scores = with_scores(pd.DataFrame(counts))
     tables = {"reliability": pd.concat(bins).groupby("bin", as_index=False).sum()}
-    if surfaces:
+    if any(len(table) for table in surfaces):
         tables["surfaces"] = pd.concat(surfaces)
+    else:
+        (folder / "surfaces.csv").unlink(missing_ok=True)
     for key, table in (tables | {"scores": scores}).items():
         with replacing(folder / f"{key}.csv") as part:
             table.to_csv(part, index=False)

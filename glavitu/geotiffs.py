@@ -33,13 +33,14 @@ def read_raster(path):
     if not Path(path).is_file():
         raise InputError(f"no raster at {path}")
     try:
-        check_references(path)
+        file = Path(path).resolve()  # beside which files are looked for, as `open_local` does
+        check_references(file)
         with rasterio.Env(), warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            with rasterio.open(path, driver="GTiff", sharing=False) as header:
+            with rasterio.open(file, driver="GTiff", sharing=False) as header:
                 _check_header(path, header)
                 masked = has_nodata(header)
-            with rioxarray.open_rasterio(path, masked=masked, driver="GTiff") as raster:
+            with rioxarray.open_rasterio(file, masked=masked, driver="GTiff") as raster:
                 raster, encoding = raster.load().astype(np.float32), raster.encoding
     except (RasterioError, OSError, ValueError) as error:
         if isinstance(error, InputError):

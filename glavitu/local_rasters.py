@@ -17,17 +17,16 @@ from rasterio.io import DatasetReader
 from glavitu.errors import InputError
 from glavitu.provenance import fingerprint
 
-# GDAL drivers whose files only say where the pixels are: other files, or servers.
-INDIRECT = {"VRT", "DERIVED", "GTI", "STACIT", "STACTA", "HTTP", "WCS", "WMS", "WMTS", "OGCAPI"}
-INDIRECT |= {"DAAS", "EEDAI", "NGW", "PLMOSAIC"}
-
+# GDAL drivers whose files hold the pixels; many others' may name further files, or servers.
+DRIVERS = ["GTiff", "JP2OpenJPEG", "JP2KAK", "JP2ECW", "AAIGrid", "ENVI", "EHdr", "SRTMHGT"]
+DRIVERS += ["PNG", "JPEG"]
 TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # how they begin
 MOST_BANDS = 1000  # of a raster; a file may declare 65,535 that it does not hold
 
 
 @contextmanager
 def open_local(path):
-    """Open a raster of any driver that reads pixels from the file itself."""
+    """Open a raster of a driver that reads pixels from the file itself."""
     check_proj()
     check_local(path)
     path = Path(path).resolve()
@@ -37,11 +36,13 @@ def open_local(path):
         check_references(path)
         with rasterio.Env() as env, warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            drivers = [driver for driver in env.drivers() if driver not in INDIRECT]
+            drivers = [driver for driver in DRIVERS if driver in env.drivers()]
             with DatasetReader(str(path), driver=drivers) as dataset:
                 yield dataset
     except (OSError, RasterioError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not a raster GDAL can read: {first_line(error)}") from None
+        reason = first_line(error)
+        advice = "; convert it to a GeoTIFF" * ("not recognized" in reason)
+        raise InputError(f"{path} is not a raster GDAL can read: {reason}{advice}") from None
 
 
 def check_local(path):
@@ -58,24 +59,33 @@ def check_references(path):
     path = Path(path)
     if b"<VRTDataset" in _start(path)[:1024]:
         raise InputError(f"{path} only refers to other rasters; convert it to a GeoTIFF")
-    for end in (".msk", ".ovr", ".msk.ovr", ".ovr.msk"):
-        if (start := _start(beside := path.with_name(path.name + end))) and start[:4] not in TIFF:
-            raise InputError(f"{beside}, which GDAL reads with {path.name}, is no TIFF; remove it")
-    if b"OVERVIEW_FILE" in _start(beside := path.with_name(f"{path.name}.aux.xml")):
-        raise InputError(f"{beside} only refers to other rasters; remove it")
+    for file in _beside(path, ".msk", ".ovr", ".msk.ovr", ".ovr.msk"):
+        if _start(file)[:4] not in TIFF:
+            raise InputError(f"{file}, which GDAL reads with {path.name}, is no TIFF; remove it")
+    for file in _beside(path, ".aux.xml"):
+        if b"OVERVIEW_FILE" in _start(file):
+            raise InputError(f"{file} only refers to other rasters; remove it")
+
+
+def _beside(path, *ends):
+    """Return the files called as a raster with an end more, in letters of any case as for GDAL."""
+    names = {path.name.lower() + end for end in ends}
+    try:
+        found = [file for file in path.parent.iterdir() if file.name.lower() in names]
+    except OSError:  # GDAL cannot list the folder either
+        found = [path.with_name(path.name + end) for end in ends]
+    return sorted(file for file in found if file.is_file())
 
 
 def _start(path):
-    if not path.is_file():
-        return b""
     with open(path, "rb") as file:
         return file.read(1 << 20)
 
 
 def files_of(path):
     """Return a raster and the files beside it that say more of it than how to draw it."""
-    beside = (Path(f"{path}{end}") for end in (".msk", ".aux.xml"))
-    return [Path(path), *(file for file in beside if file.is_file())]
+    path = Path(path).resolve()  # GDAL looks beside the file that a link leads to
+    return [path, *_beside(path, ".msk", ".aux.xml")]
 
 
 def fingerprint_of(path):
@@ -86,8 +96,8 @@ def fingerprint_of(path):
     with open_local(path) as dataset:
         said = (dataset.nodatavals, dataset.mask_flag_enums, dataset.descriptions)
         said += (dataset.crs.to_wkt(), tuple(dataset.transform))
-    mask = Path(f"{path}.msk")
-    parts = [fingerprint(path), fingerprint(mask) if mask.is_file() else "", repr(said)]
+    masks = _beside(Path(path).resolve(), ".msk")
+    parts = [fingerprint(path), *map(fingerprint, masks), repr(said)]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 

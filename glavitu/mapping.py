@@ -216,7 +216,7 @@ def _make(scene, out, recipe, built, reference, scheduler):
         scaling = units.own_scaling(pixels)
     told = remarks.unlike_pixels(pixel_size(scene.grid), built["pixel_size"])
     told += remarks.unlike_training(pixels, scaling)
-    told += remarks.no_data(pixels, "say so by nodata, here {source}={value:g}")
+    told += remarks.no_data(pixels, "say so by nodata, here {source}={value:.17g}")
     settings = {key: recipe[key] for key in Job._fields}
     job = Job(**settings | {"scaling": scaling, "precision": resolve(recipe["precision"])})
     if scheduler is None:

@@ -74,7 +74,7 @@ def no_data(pixels, advice):
         if source != "dem" and (zero := (values == 0).all(1).mean()) > ZERO:
             shares[0] = zero
         remarks += [
-            f"{source}: {100 * share:.2g}% of the pixels are {value:g}; if that means no data, "
+            f"{source}: {_percent(share)} of the pixels are {value:g}; if that means no data, "
             f"{advice.format(source=source, value=value)}."
             for value, share in shares.items()
             if share
@@ -85,6 +85,10 @@ def no_data(pixels, advice):
 def _advice(source, bands):
     slope = " Slope is to be in degrees; without it, it is computed."
     return slope if source == "dem" and 1 in bands else ""
+
+
+def _percent(share):
+    return f"{share:.0%}" if share >= 0.01 else f"{100 * share:.2g}%"
 
 
 def unlike_each_other(source, tiles):

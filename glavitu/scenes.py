@@ -221,7 +221,7 @@ def _percentiles(source, tiles):
     pixels = np.concatenate(tiles)
     if np.isnan(pixels).all(axis=0).any():
         raise InputError(f"{source!r} has a band without any data in the training split")
-    told = no_data({source: pixels}, "declare it, as with gdal_edit.py -a_nodata {value:g}")
+    told = no_data({source: pixels}, "declare it, as with gdal_edit.py -a_nodata {value:.17g}")
     for remark in told + (no_degrees(pixels) if source == "dem" else []):
         say(remark)
     low, high = np.nanpercentile(pixels, (1, 99), axis=0)

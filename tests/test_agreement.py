@@ -191,5 +191,6 @@ def test_a_scene_without_a_glacier_of_the_reference_has_false_alarms_alone(their
     none = ("iou", "area_difference_percent", "distance_mean_m", "distance_p95_m")
     assert np.isnan([summary[name] for name in none]).all()
     assert table.empty and "iou" in table
-    nothing, _ = compare_outlines(outlines(), theirs, within=scene)
-    assert nothing["mapped_km2"] == 0 and np.isnan(nothing["iou"])
+    for within in (scene, shapely.MultiPolygon()):  # data, or none
+        nothing, _ = compare_outlines(outlines(), theirs, within=within)
+        assert nothing["mapped_km2"] == 0 and np.isnan(nothing["iou"])

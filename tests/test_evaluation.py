@@ -235,3 +235,15 @@ def test_names_of_digits_stay_what_they_are(tmp_path):
     table.to_csv(tmp_path / "scores.csv", index=False)
     read = _read_counts(tmp_path / "scores.csv", ["tile", "region", *COUNTS])
     assert read["tile"].tolist() == ["0001", "0002"] and read["region"].tolist() == ["07", "11"]
+
+
+def test_surfaces_that_nobody_knows_leave_no_table(tmp_path):
+    folder = tmp_path / "predictions" / "mine"
+    mapped = prediction([[1, 0]], [[1, 1]])
+    mapped["probability"] = mapped["glacier"].astype(np.float32)
+    for code in (1, 255):
+        mapped["surface"] = (("y", "x"), np.full((1, 2), code, np.uint8))
+        write_netcdf(mapped, folder / "A-0.nc")
+        write_json(folder / "predictions.json", {"recipe": {"tiles": ["A-0"]}})
+        evaluate("mine", out=tmp_path)
+        assert (folder / "surfaces.csv").exists() == (code == 1)

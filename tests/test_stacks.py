@@ -13,6 +13,7 @@ from scipy.ndimage import binary_dilation
 
 from glavitu.errors import InputError
 from glavitu.geotiffs import read_raster
+from glavitu.local_rasters import files_of, fingerprint_of
 from glavitu.stacks import open_scene, slope_of
 from glavitu.terrain import incidence, tangent_of_slope
 
@@ -272,19 +273,56 @@ def test_longitudes_that_differ_by_360_degrees_are_refused(tmp_path, crs, corner
     )
 
 
-def test_a_world_that_reaches_half_a_pixel_beyond_180_degrees_is_used(tmp_path):
-    corner = (299_000, 6_080_000)  # UTM 1N, across 180 degrees
-    optical = write(
-        tmp_path / "optical.tif", np.ones((40, 40)), corner=corner, cell=100, crs="EPSG:32601"
-    )
+@pytest.mark.parametrize(
+    ("crs", "corner", "cell", "size"),
+    [
+        ("EPSG:32601", (299_000, 6_080_000), 100, (1801, 3601)),  # across 180 degrees
+        ("EPSG:3413", (-20_000, 20_000), 1000, (1801, 3600)),  # over the pole
+    ],
+)
+def test_a_world_that_begins_half_a_pixel_before_180_degrees_is_used(
+    tmp_path, crs, corner, cell, size
+):
+    optical = write(tmp_path / "optical.tif", np.ones((40, 40)), corner=corner, cell=cell, crs=crs)
     dem = write(
-        tmp_path / "dem.tif",
-        np.ones((1801, 3601)),
-        corner=(-180.05, 90.05),
-        cell=0.1,
-        crs="EPSG:4326",
+        tmp_path / "dem.tif", np.ones(size), corner=(-180.05, 90.05), cell=0.1, crs="EPSG:4326"
     )
     assert np.isfinite(whole(open_scene({"optical": optical, "dem": dem}))["dem"]).all()
+
+
+@pytest.mark.parametrize("end", [".msk", ".MSK", ".Ovr"])
+def test_files_beside_a_raster_lead_nowhere_in_letters_of_any_case(optical, tmp_path, end):
+    (tmp_path / f"{Path(optical).name}{end}").write_text("<VRTDataset")
+    refuse(f"{end}, which GDAL reads with .*, is no TIFF; remove it", {"optical": optical})
+    with pytest.raises(InputError, match="is no TIFF; remove it"):
+        read_raster(optical)
+
+
+def test_a_driver_whose_files_name_others_is_not_asked(optical, tmp_path):
+    path = tmp_path / "o.mrf"
+    with rasterio.open(optical) as source, rasterio.Env() as env:
+        if "MRF" not in env.drivers():
+            pytest.skip("needs GDAL with MRF")
+        profile = {key: source.profile[key] for key in ("count", "dtype", "height", "width")}
+        profile |= {"crs": source.crs, "transform": source.transform}
+        with rasterio.open(path, "w", driver="MRF", **profile) as file:
+            file.write(source.read())
+    refuse("o.mrf is not a raster GDAL can read: .*; convert it to a GeoTIFF", {"optical": path})
+
+
+def test_a_mask_beside_the_file_that_a_link_leads_to_is_its(optical, tmp_path):
+    mask = np.full((60, 50), 255, np.uint8)
+    mask[:10] = 0
+    link = tmp_path / "linked" / "o.tif"
+    link.parent.mkdir()
+    link.symlink_to(optical)
+    before = fingerprint_of(link)
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=False), rasterio.open(optical, "r+") as file:
+        file.write_mask(mask)
+    assert files_of(link)[1].name == f"{Path(optical).name}.msk"
+    assert fingerprint_of(link) != before
+    for read in (whole(open_scene({"optical": link}))["optical"], read_raster(link).values):
+        assert np.array_equal(np.isnan(read).all(-1), mask == 0)
 
 
 @pytest.mark.parametrize(
