@@ -14,6 +14,7 @@ from glavitu.files import replacing
 from glavitu.local_rasters import (
     check_bands,
     check_north_up,
+    check_overviews,
     check_proj,
     check_references,
     first_line,
@@ -38,6 +39,7 @@ def read_raster(path):
         with rasterio.Env(), warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
             with rasterio.open(file, driver="GTiff", sharing=False) as header:
+                check_overviews(path, header)
                 _check_header(path, header)
                 masked = has_nodata(header)
             with rioxarray.open_rasterio(file, masked=masked, driver="GTiff") as raster:

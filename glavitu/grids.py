@@ -48,8 +48,8 @@ def place_in(inner, grid):
 def differ_by_a_turn(inner, grid):
     """Tell whether part of a raster lies on the grid only if longitudes are taken modulo 360.
 
-    GDAL does not take them so: it looks for what is at 190 degrees east at 170 west. Two pixels
-    more or less are no matter, of rasters that begin half a pixel before 180 degrees.
+    GDAL does not take them so: it looks for what is at 190 degrees east at 170 west. A hundredth
+    of the grid is no matter: rasters of the whole world often begin half a pixel before 180.
     """
     if not inner.crs.is_geographic:
         return False
@@ -57,7 +57,7 @@ def differ_by_a_turn(inner, grid):
     spans = [(left, right)] if left <= right else [(left, 180), (-180, right)]
     beyond = [(max(east, west + 360), east + 360), (west - 360, min(west, east - 360))]
     return any(
-        min(right, end) - max(left, start) > min(2 * inner.transform.a, (right - left) / 2)
+        min(right, end) - max(left, start) > (right - left) / 100
         for left, right in spans
         for start, end in beyond
     )

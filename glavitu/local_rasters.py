@@ -2,7 +2,7 @@
 
 import hashlib
 import warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
@@ -38,6 +38,7 @@ def open_local(path):
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
             drivers = [driver for driver in DRIVERS if driver in env.drivers()]
             with DatasetReader(str(path), driver=drivers) as dataset:
+                check_overviews(path, dataset)
                 yield dataset
     except (OSError, RasterioError, UnicodeDecodeError) as error:
         reason = first_line(error)
@@ -67,6 +68,12 @@ def check_references(path):
             raise InputError(f"{file} only refers to other rasters; remove it")
 
 
+def check_overviews(path, dataset):
+    """Refuse an open raster whose overviews are in a file that it names itself."""
+    if "OVERVIEW_FILE" in map(str.upper, dataset.tags(ns="OVERVIEWS")):
+        raise InputError(f"{path} has overviews in another file; copy it, as with gdal_translate")
+
+
 def _beside(path, *ends):
     """Return the files called as a raster with an end more, in letters of any case as for GDAL."""
     names = {path.name.lower() + end for end in ends}
@@ -83,21 +90,27 @@ def _start(path):
 
 
 def files_of(path):
-    """Return a raster and the files beside it that say more of it than how to draw it."""
-    path = Path(path).resolve()  # GDAL looks beside the file that a link leads to
-    return [path, *_beside(path, ".msk", ".aux.xml")]
+    """Return a raster and the files of its name beside it: masks, headers, world files, ….
+
+    GDAL looks for them beside the file that a link leads to.
+    """
+    path = Path(path).resolve()
+    beside, stem = [], f"{path.stem.lower()}."
+    with suppress(OSError):  # which keeps GDAL from listing the folder, too
+        beside = [file for file in path.parent.iterdir() if file.name.lower().startswith(stem)]
+    return [path, *sorted(file for file in beside if file != path and file.is_file())]
 
 
 def fingerprint_of(path):
-    """Return a fingerprint of a raster with its mask beside it and what other files there say.
+    """Return a fingerprint of a raster with masks, headers and the like that are read with it.
 
-    These are read with it; what else they hold, such as statistics, makes no difference.
+    What else files beside it hold, such as statistics and overviews, makes no difference.
     """
     with open_local(path) as dataset:
+        read = [file for file in dataset.files if not file.lower().endswith((".aux.xml", ".ovr"))]
         said = (dataset.nodatavals, dataset.mask_flag_enums, dataset.descriptions)
         said += (dataset.crs.to_wkt(), tuple(dataset.transform))
-    masks = _beside(Path(path).resolve(), ".msk")
-    parts = [fingerprint(path), *map(fingerprint, masks), repr(said)]
+    parts = [*map(fingerprint, read), repr(said)]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 

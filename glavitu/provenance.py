@@ -3,6 +3,7 @@
 import hashlib
 import os
 import platform
+import re
 import subprocess
 import sys
 import time
@@ -16,7 +17,7 @@ from glavitu.files import replacing
 _PACKAGES = ("glavitu", "keras", "tensorflow", "jax", "torch", "numpy", "xarray")
 _BLOCK = 1 << 20  # bytes that are read at once
 _LARGE = 1 << 28  # bytes of a file, which take a fraction of a second to read
-_LENGTH = 16  # of a digest
+_DIGEST = "[0-9a-f]{16}"
 _SETTLED = 2  # seconds after which a file that is written to has another time of change
 
 
@@ -51,7 +52,8 @@ def by_other_code(record):
     """Return in words at which commit a record was made, nothing if it is the present one."""
     origin = record.get("provenance")
     made = origin.get("commit") if isinstance(origin, dict) else None
-    return f", by the code at commit {made}" if made and made != commit() else ""
+    here = commit()
+    return f", by the code at commit {made}" if made and here and made != here else ""
 
 
 def fingerprint(path):
@@ -61,14 +63,14 @@ def fingerprint(path):
     """
     state = os.stat(path)
     kept = _kept(path, state) if state.st_size > _LARGE else None
-    with suppress(OSError):
-        if kept and len(digest := kept.read_text(encoding="ascii")) == _LENGTH:
+    with suppress(OSError, UnicodeDecodeError):
+        if kept and re.fullmatch(_DIGEST, digest := kept.read_text(encoding="ascii")):
             return digest
     digest = hashlib.sha256(str(state.st_size).encode())
     with open(path, "rb") as file:
         while block := file.read(_BLOCK):
             digest.update(block)
-    digest = digest.hexdigest()[:_LENGTH]
+    digest = digest.hexdigest()[:16]
     if kept and time.time() - state.st_mtime > _SETTLED:
         with suppress(OSError), replacing(kept) as part:
             part.write_text(digest, encoding="ascii")
@@ -78,7 +80,8 @@ def fingerprint(path):
 def _kept(path, state):
     """Return where the digest of a file as it is now is kept, None where there is no place."""
     try:
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        cache = Path(os.environ.get("XDG_CACHE_HOME", ""))
+        cache = cache if cache.is_absolute() else Path.home() / ".cache"
     except RuntimeError:  # nobody's home
         return None
     times = state.st_mtime_ns, state.st_ctime_ns

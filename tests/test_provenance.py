@@ -57,16 +57,17 @@ def test_the_fingerprint_of_a_large_file_is_kept_until_it_is_written_to(tmp_path
     monkeypatch.setattr(provenance, "_SETTLED", -1)
     assert provenance.fingerprint(path) == small
     (kept,) = (tmp_path / "cache" / "glavitu").iterdir()
-    kept.write_text("x" * 16)
-    assert provenance.fingerprint(path) == "x" * 16
-    kept.write_text("cut short")
-    assert provenance.fingerprint(path) == small
+    kept.write_text("e" * 16)
+    assert provenance.fingerprint(path) == "e" * 16
+    for damaged in (b"cut short", b"x" * 16, b"\xff" * 16):
+        kept.write_bytes(damaged)
+        assert provenance.fingerprint(path) == small
     times = path.stat().st_atime_ns, path.stat().st_mtime_ns
     with open(path, "r+b") as file:
         file.seek(2500)
         file.write(b"1")
     os.utime(path, ns=times)
-    assert provenance.fingerprint(path) not in (small, "x" * 16)
+    assert provenance.fingerprint(path) not in (small, "e" * 16)
     monkeypatch.setenv("XDG_CACHE_HOME", str(path))  # no folder
     assert len(provenance.fingerprint(path)) == 16
 
@@ -76,3 +77,5 @@ def test_results_of_other_code_are_told(monkeypatch):
     assert provenance.by_other_code({"provenance": {"commit": "a"}}) == ", by the code at commit a"
     for record in ({"provenance": {"commit": "b"}}, {"provenance": {"commit": None}}, {}):
         assert provenance.by_other_code(record) == ""
+    monkeypatch.setattr(provenance, "commit", lambda: None)  # without git
+    assert provenance.by_other_code({"provenance": {"commit": "a"}}) == ""

@@ -259,6 +259,7 @@ def test_a_grid_across_the_antimeridian_gets_either_side(tmp_path, left):
         ("EPSG:4326", (-150, 63), 0.001, 209),  # on the same pixels
         ("EPSG:4326", (-150, 63), 0.0017, 209),
         ("EPSG:4326", (179.99, 63), 0.001, -180),
+        ("EPSG:4326", (-0.6, 63), 0.03, 0),
     ],
 )
 def test_longitudes_that_differ_by_360_degrees_are_refused(tmp_path, crs, corner, cell, west):
@@ -288,6 +289,30 @@ def test_a_world_that_begins_half_a_pixel_before_180_degrees_is_used(
         tmp_path / "dem.tif", np.ones(size), corner=(-180.05, 90.05), cell=0.1, crs="EPSG:4326"
     )
     assert np.isfinite(whole(open_scene({"optical": optical, "dem": dem}))["dem"]).all()
+
+
+def test_overviews_in_a_file_that_a_raster_names_are_refused(optical):
+    with rasterio.open(optical, "r+") as file:
+        file.update_tags(ns="OVERVIEWS", OVERVIEW_FILE="/somewhere/else.tif")
+    refuse("has overviews in another file", {"optical": optical})
+    with pytest.raises(InputError, match="has overviews in another file"):
+        read_raster(optical)
+
+
+def test_the_header_beside_a_raster_is_a_part_of_it(optical, tmp_path):
+    path = tmp_path / "o.img"
+    with rasterio.open(optical) as source:
+        profile = {key: source.profile[key] for key in ("count", "dtype", "height", "width")}
+        profile |= {"crs": source.crs, "transform": source.transform}
+        with rasterio.open(path, "w", driver="ENVI", **profile) as file:
+            file.write(source.read())
+    header = path.with_suffix(".hdr")
+    assert header in files_of(path)
+    before = fingerprint_of(path)
+    text = header.read_text()
+    assert "interleave = bsq" in text
+    header.write_text(text.replace("interleave = bsq", "interleave = bip"))
+    assert fingerprint_of(path) != before
 
 
 @pytest.mark.parametrize("end", [".msk", ".MSK", ".Ovr"])
