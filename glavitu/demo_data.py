@@ -89,7 +89,7 @@ def make_demo_data(
     if regions is not None and not isinstance(regions, list | tuple):
         raise InputError(f"demo data: regions is {regions!r}, expected a list such as [ALP, HMA]")
     regions = list(regions or REGIONS)
-    unknown = [region for region in regions if region not in list(REGIONS)]
+    unknown = [region for region in regions if region not in tuple(REGIONS)]  # not all have a hash
     if unknown:
         raise InputError(f"no demo region {unknown[0]!r}; known: {', '.join(REGIONS)}")
     if set(regions) <= set(UNSEEN):

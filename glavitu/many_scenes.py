@@ -109,10 +109,11 @@ def _map(weights, csv, scene, inputs, out, options):
     return _figures(map_scene(weights, paths, out / scene["name"], **options))
 
 
-def _maps(out):
-    """Return the rows of the maps that are in a folder, by their names."""
-    kept = {record.parent.name: _kept(record.parent) for record in sorted(out.glob("*/map.json"))}
-    return {name: {"name": name} | row | {"error": ""} for name, row in kept.items() if row}
+def _maps(out, besides):
+    """Return the rows of the maps that are in a folder besides those of some names."""
+    folders = (record.parent for record in sorted(out.glob("*/map.json")))
+    kept = {each.name: _kept(each) for each in folders if each.name not in besides}
+    return [{"name": name} | row | {"error": ""} for name, row in kept.items() if row]
 
 
 def _kept(folder):
@@ -152,8 +153,7 @@ def _write(rows, out):
         for row in rows:
             if row["error"]:  # a run at work may have mapped it since
                 row |= _kept(out / row["name"])
-        named = {row["name"] for row in rows}
-        others = [row for name, row in _maps(out).items() if name not in named]
+        others = _maps(out, besides={row["name"] for row in rows})
         _summary([*rows, *others]).to_csv(part, index=False)
 
 

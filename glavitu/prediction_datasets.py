@@ -76,19 +76,19 @@ def is_predicted(folder, recipe):
     if not (path := folder / "predictions.json").exists():
         return False
     record = read_json(path, "recipe")
-    files = {tile: folder / f"{tile}.nc" for tile in recipe["tiles"]}
-    return (
-        record["recipe"] == recipe
-        and all(file.exists() for file in files.values())
-        and record.get("files") == {tile: fingerprint(file) for tile, file in files.items()}
-    )
+    return record["recipe"] == recipe and record.get("files") == _files(folder, recipe)
 
 
 def write_predicted(folder, recipe, **content):
     """Write the record of predictions, which says that all are there, and which files they are."""
-    files = {tile: fingerprint(folder / f"{tile}.nc") for tile in recipe["tiles"]}
-    record = {"recipe": recipe, **content, "provenance": provenance(), "files": files}
-    write_json(folder / "predictions.json", record)
+    record = {"recipe": recipe, **content, "provenance": provenance()}
+    write_json(folder / "predictions.json", record | {"files": _files(folder, recipe)})
+
+
+def _files(folder, recipe):
+    """Return the fingerprint of each tile's prediction, None of one that is not there."""
+    paths = {tile: folder / f"{tile}.nc" for tile in recipe["tiles"]}
+    return {tile: fingerprint(path) if path.exists() else None for tile, path in paths.items()}
 
 
 def change_of(folder, recipe):

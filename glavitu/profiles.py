@@ -7,10 +7,8 @@ from numbers import Integral
 from pathlib import Path
 from typing import NamedTuple
 
-import yaml
-
 from glavitu.errors import InputError
-from glavitu.files import read_text
+from glavitu.yaml_files import read_yaml
 
 ARCHITECTURES = ("setr", "resunet", "transunet", "glavitu")
 SCENE_OPTIONS = {  # of a profile's scene, beside its rasters -> what they are
@@ -40,7 +38,6 @@ RANGES = {
 }
 DEMO_DATA = ("tile_size", "tiles_per_region", "regions", "seed", "outline_error")
 UNFINISHED = ".demo_data.unfinished"  # in a folder while demo data are made there
-MAX_BYTES = 1 << 20  # of a file
 _FOLDERS = (Path(__file__).parents[1] / "profiles", Path(__file__).parent / "_profiles")
 
 
@@ -253,16 +250,7 @@ def load_profile(profile):
     if isinstance(profile, Profile):
         return profile
     path = _find(str(profile))
-    text = read_text(path, most=MAX_BYTES)
-    try:
-        content = yaml.load(text, _Loader)
-    except yaml.MarkedYAMLError as error:
-        where = f" in line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise InputError(f"{path} is not YAML{where}: {error.problem or error.context}") from None
-    except (yaml.YAMLError, ValueError) as error:
-        raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
-    except RecursionError:
-        raise InputError(f"{path} is not a profile: it is nested too deep") from None
+    content = read_yaml(path)
     if not isinstance(content, dict):
         raise InputError(f"{path} holds no parameters; expected lines such as 'patch_size: 128'")
     known = [each.name for each in fields(Profile) if each.name != "name"]
@@ -278,21 +266,6 @@ def _check_known(told, names, known):
     """Refuse a name that is none of the known ones, in the words told and with those."""
     if unknown := [name for name in names if name not in known]:
         raise InputError(f"{told} {unknown[0]!r}; known: {', '.join(known)}")
-
-
-class _Loader(yaml.SafeLoader):
-    """The safe loader, without what can hide a mistake or grow beyond memory."""
-
-    def compose_node(self, parent, index):
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("it has an alias (*); write the value out")
-        return super().compose_node(parent, index)
-
-    def construct_mapping(self, node, deep=False):
-        keys = [key.value for key, _ in node.value]
-        if twice := [key for key in keys if keys.count(key) > 1]:
-            raise yaml.YAMLError(f"it has {twice[0]!r} twice")
-        return super().construct_mapping(node, deep=deep)
 
 
 def are_names(values):

@@ -42,14 +42,10 @@ def verdict(tables, profile, reference="glavitu"):
         side = "above" if row["difference"] > 0 else "below"
         low, high = (round(row[bound], 3) for bound in ("low", "high"))  # as they are printed
         sure = "beyond" if low > 0 or high < 0 else "within"
-        lines.append(
-            f"{title(row['method'])}: {abs(row['difference']):.3f} {side} {title(reference)}"
-            + (
-                f"{_interval(row)}, {sure} what the choice of {drawn} does"
-                if _interval(row)
-                else ""
-            )
-        )
+        line = f"{title(row['method'])}: {abs(row['difference']):.3f} {side} {title(reference)}"
+        if interval := _interval(row):
+            line += f"{interval}, {sure} what the choice of {drawn} does"
+        lines.append(line)
     if not _interval(best):
         lines.append("No intervals: a region has a single test tile.")
     elif not several:
