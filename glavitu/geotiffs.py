@@ -1,25 +1,13 @@
 """GeoTIFF <-> `xarray.DataArray`."""
 
-import warnings
-from pathlib import Path
-
 import numpy as np
 import rasterio
 import rioxarray
 import xarray as xr
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from glavitu.errors import InputError
 from glavitu.files import replacing
-from glavitu.local_rasters import (
-    check_bands,
-    check_north_up,
-    check_overviews,
-    check_proj,
-    check_references,
-    first_line,
-    has_nodata,
-)
+from glavitu.local_rasters import check_bands, check_north_up, has_nodata, open_local
 
 MOST = 1 << 30  # numbers in a raster that is read as a whole
 
@@ -30,24 +18,11 @@ def read_raster(path):
     Raises `InputError` where the file is missing, no GeoTIFF, too large, complex, south-up or
     rotated. No other driver of GDAL is asked: some open other files, or servers.
     """
-    check_proj()
-    if not Path(path).is_file():
-        raise InputError(f"no raster at {path}")
-    try:
-        file = Path(path).resolve()  # beside which files are looked for, as `open_local` does
-        check_references(file)
-        with rasterio.Env(), warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            with rasterio.open(file, driver="GTiff", sharing=False) as header:
-                check_overviews(path, header)
-                _check_header(path, header)
-                masked = has_nodata(header)
-            with rioxarray.open_rasterio(file, masked=masked, driver="GTiff") as raster:
-                raster, encoding = raster.load().astype(np.float32), raster.encoding
-    except (RasterioError, OSError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{path} is not a GeoTIFF that can be read: {first_line(error)}") from None
+    with open_local(path, ["GTiff"]) as header:
+        _check_header(path, header)
+        masked = has_nodata(header)
+        with rioxarray.open_rasterio(header.name, masked=masked, driver="GTiff") as raster:
+            raster, encoding = raster.load().astype(np.float32), raster.encoding
     raster = raster.where(np.isfinite(raster)).transpose("y", "x", "band")
     raster.encoding = encoding  # which says what meant no data
     return raster

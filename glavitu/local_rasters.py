@@ -25,20 +25,20 @@ MOST_BANDS = 1000  # of a raster; a file may declare 65,535 that it does not hol
 
 
 @contextmanager
-def open_local(path):
+def open_local(path, drivers=DRIVERS):
     """Open a raster of a driver that reads pixels from the file itself."""
     check_proj()
     check_local(path)
-    path = Path(path).resolve()
-    if not path.is_file():
+    if not Path(path).is_file():
         raise InputError(f"no raster at {path}")
     try:
-        check_references(path)
+        file = Path(path).resolve()  # beside which GDAL is to look for masks and headers
+        _check_references(file)
         with rasterio.Env() as env, warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            drivers = [driver for driver in DRIVERS if driver in env.drivers()]
-            with DatasetReader(str(path), driver=drivers) as dataset:
-                check_overviews(path, dataset)
+            found = [driver for driver in drivers if driver in env.drivers()]
+            with DatasetReader(str(file), driver=found) as dataset:
+                _check_overviews(path, dataset)
                 yield dataset
     except (OSError, RasterioError, UnicodeDecodeError) as error:
         reason = first_line(error)
@@ -52,7 +52,7 @@ def check_local(path):
         raise InputError(f"{path} is not a local file; download it first")
 
 
-def check_references(path):
+def _check_references(path):
     """Refuse a raster that leads to others, by itself or by a file beside it.
 
     GDAL would follow already when it opens it, and masks and overviews with any of its drivers.
@@ -68,7 +68,7 @@ def check_references(path):
             raise InputError(f"{file} only refers to other rasters; remove it")
 
 
-def check_overviews(path, dataset):
+def _check_overviews(path, dataset):
     """Refuse an open raster whose overviews are in a file that it names itself."""
     if "OVERVIEW_FILE" in map(str.upper, dataset.tags(ns="OVERVIEWS")):
         raise InputError(f"{path} has overviews in another file; copy it, as with gdal_translate")
@@ -170,7 +170,7 @@ def check_crs(path, crs):
 
 def first_line(error):
     """Return an error in one line; that of a failed read from where rasterio took it."""
-    line = " ".join(str(error).split())
+    line = " ".join(str(error).split()).removesuffix(".")
     if "previous exception" in line and error.__cause__ is not None:
         return f"{first_line(error.__cause__)}; was it cut short?"
     return line

@@ -143,7 +143,7 @@ def test_surface_layers_that_are_none_are_refused(tile_table, tmp_path, values, 
     ("columns", "message"),
     [
         ({"optical": "none.tif"}, "no raster at .*none.tif"),
-        ({"optical": "tiles.csv"}, "not a GeoTIFF"),
+        ({"optical": "tiles.csv"}, "convert it to a GeoTIFF"),
         ({"optical": "../../x.tif"}, "leaves the folder"),
         ({"optical": "/vsicurl/http://x/y.tif"}, "leaves the folder"),
         ({"optical": "http://x/y.tif"}, "leaves the folder"),

@@ -114,7 +114,7 @@ def masked_by(folder):
 
 LABELS = ("A-0", "groundtruth_0.tif", "0 and 1")
 GRID = ("A-0", "dem_0.tif", "has the grid", "groundtruth")
-NO_GEOTIFF = ("A-0", "dem_0.tif", "not a GeoTIFF")
+NO_GEOTIFF = ("A-0", "dem_0.tif", "not a raster GDAL can read")
 
 CASES = [
     Case("empty", content(lambda data: b""), NO_GEOTIFF),
