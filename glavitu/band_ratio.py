@@ -77,8 +77,11 @@ def fit(tiles):
 
 
 def normalised_difference(optical, names, band):
-    """Return (band - SWIR1) / (band + SWIR1) of reflectances (y, x, band) with names."""
-    a, b = (optical[..., names.index(name)] for name in (band, DARK))
+    """Return (band - SWIR1) / (band + SWIR1) of reflectances (y, x, band) with names.
+
+    Reflectances below 0, as correction for the atmosphere leaves in shadow, are taken for 0.
+    """
+    a, b = (np.maximum(optical[..., names.index(name)], 0) for name in (band, DARK))
     return (a - b) / np.maximum(a + b, 1e-6)
 
 

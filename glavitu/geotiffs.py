@@ -1,5 +1,7 @@
 """GeoTIFF <-> `xarray.DataArray`."""
 
+import warnings
+
 import numpy as np
 import rasterio
 import rioxarray
@@ -7,7 +9,7 @@ import xarray as xr
 
 from glavitu.errors import InputError
 from glavitu.files import replacing
-from glavitu.local_rasters import check_bands, check_north_up, has_nodata, open_local
+from glavitu.local_rasters import check_bands, check_north_up, has_nodata, open_local, scaled
 
 MOST = 1 << 30  # numbers in a raster that is read as a whole
 
@@ -15,14 +17,18 @@ MOST = 1 << 30  # numbers in a raster that is read as a whole
 def read_raster(path):
     """Read a GeoTIFF as float32 (y, x, band) with NaN where it has no data.
 
+    Scales and offsets that it declares are applied.
+
     Raises `InputError` where the file is missing, no GeoTIFF, too large, complex, south-up or
     rotated. No other driver of GDAL is asked: some open other files, or servers.
     """
     with open_local(path, ["GTiff"]) as header:
         _check_header(path, header)
+        warnings.filterwarnings("ignore", "(Scales|Offsets) differ across bands")  # for xarray only
         masked = has_nodata(header)
         with rioxarray.open_rasterio(header.name, masked=masked, driver="GTiff") as raster:
-            raster, encoding = raster.load().astype(np.float32), raster.encoding
+            values = scaled(raster.values, header.scales, header.offsets)
+            raster, encoding = raster.copy(data=values), raster.encoding
     raster = raster.where(np.isfinite(raster)).transpose("y", "x", "band")
     raster.encoding = encoding  # which says what meant no data
     return raster

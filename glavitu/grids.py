@@ -97,27 +97,29 @@ def pixels_per_pixel(inner, grid):
 
 
 def cell_sizes(grid, rows, columns):
-    """Height and width (2, n) in metres, on the ellipsoid, of pixels centred at rows and columns.
+    """Height, width and skew (3, n), on the ellipsoid, of pixels centred at rows and columns.
 
-    Rows and columns are counted from the corner of the grid.
+    Rows and columns are counted from the corner of the grid. Height and width are in metres; the
+    skew is the cosine of the angle between them, which is 0 in most projections.
     """
     rows, columns = np.broadcast_arrays(np.atleast_1d(rows), columns)
-    to_degrees = _transformer(grid.crs, "EPSG:4326")
+    to_degrees, inv = _transformer(grid.crs, "EPSG:4326"), Geod(ellps="WGS84").inv
 
-    def length(down, right):
-        ends = (
+    def side(down, right):
+        start, middle, end = (
             to_degrees.transform(*_coordinates(grid, rows + half * down, columns + half * right))
-            for half in (-0.5, 0.5)
+            for half in (-0.5, 0, 0.5)
         )
-        return Geod(ellps="WGS84").inv(*next(ends), *next(ends))[2]
+        return inv(*start, *end)[2], inv(*middle, *end)[0]
 
-    return np.stack([length(1, 0), length(0, 1)])
+    (height, south), (width, east) = side(1, 0), side(0, 1)
+    return np.stack([height, width, np.cos(np.radians(south - east))])
 
 
 def pixel_size(grid):
     """Side in metres of a square as large as the pixel in the middle of the grid."""
-    sides = cell_sizes(grid, grid.shape[0] / 2, grid.shape[1] / 2)
-    return float(np.sqrt(np.prod(sides)))
+    height, width, skew = cell_sizes(grid, grid.shape[0] / 2, grid.shape[1] / 2)[:, 0]
+    return float(np.sqrt(height * width * np.sqrt(1 - skew**2)))
 
 
 def _coordinates(grid, rows, columns):
@@ -133,8 +135,13 @@ def _rows_and_columns(grid, x, y):
 
 
 def _transformer(crs, to):
-    wkt = [each if isinstance(each, str) else each.to_wkt() for each in (crs, to)]
-    return Transformer.from_crs(*wkt, always_xy=True)
+    return Transformer.from_crs(_horizontal(crs), _horizontal(to), always_xy=True)
+
+
+def _horizontal(crs):
+    """Return a CRS, or of one with heights, too, what is not of heights."""
+    crs = CRS.from_user_input(crs if isinstance(crs, str) else crs.to_wkt())
+    return crs.sub_crs_list[0] if crs.is_compound else crs
 
 
 def crs_name(crs):

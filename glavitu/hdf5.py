@@ -134,6 +134,7 @@ def plain(attributes):
     kept = [key for key in attributes if _kind(attributes, key).get_class() in PLAIN]
     values = {key: attributes[key] for key in kept}
     values = {k: v.tolist() if hasattr(v, "tolist") else v for k, v in values.items()}
+    values = {k: int(v) if isinstance(v, bool) else v for k, v in values.items()}  # for netCDF
     return {key: _as_text(v) if isinstance(v, bytes | str) else v for key, v in values.items()}
 
 

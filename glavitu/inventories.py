@@ -130,8 +130,9 @@ def check_crs(outlines, what):
 
 
 def names_of(glaciers):
-    """Return what glaciers are called: the first column there is of `NAMES`, or their index."""
-    name = next((column for column in NAMES if column in glaciers), None)
+    """Return what glaciers are called: the first of `NAMES` that is not empty, or their index."""
+    named = (column for column in NAMES if column in glaciers and glaciers[column].notna().any())
+    name = next(named, None)
     return np.asarray(glaciers.index if name is None else glaciers[name])
 
 

@@ -109,7 +109,7 @@ def fingerprint_of(path):
     with open_local(path) as dataset:
         read = [file for file in dataset.files if not file.lower().endswith((".aux.xml", ".ovr"))]
         said = (dataset.nodatavals, dataset.mask_flag_enums, dataset.descriptions)
-        said += (dataset.crs.to_wkt(), tuple(dataset.transform))
+        said += (dataset.crs.to_wkt(), tuple(dataset.transform), dataset.scales, dataset.offsets)
     parts = [*map(fingerprint, read), repr(said)]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
@@ -134,6 +134,15 @@ def has_nodata(dataset):
     although it is one of values.
     """
     return MaskFlags.alpha not in dataset.mask_flag_enums[0]
+
+
+def scaled(values, scales, offsets):
+    """Return stored values (band, y, x) in the units that a raster declares, as float32."""
+    values = values.astype(np.float32)
+    if set(scales) == {1} and set(offsets) == {0}:
+        return values
+    scales, offsets = (np.float32(each)[:, None, None] for each in (scales, offsets))
+    return values * scales + offsets
 
 
 def check_bands(path, dataset):

@@ -25,7 +25,7 @@ class Raster:
     """What the header of a file says.
 
     `alpha` is the number of a band marked as such, or None; `names` are those of the bands, if each
-    has its own.
+    has its own; `scales` and `offsets` bring what is stored of each band to its units.
     """
 
     path: str
@@ -33,6 +33,8 @@ class Raster:
     bands: int
     alpha: int | None
     names: tuple
+    scales: tuple
+    offsets: tuple
 
 
 @dataclass(frozen=True)
@@ -61,11 +63,11 @@ class Layer:
         dataset = rasterio.open(self.raster.path, sharing=False)
         if self.method is None:
             return dataset
-        nodata, flags = dataset.nodata, dataset.mask_flag_enums[0]
-        if MaskFlags.all_valid in flags and np.dtype(dataset.dtypes[0]).kind == "f":
-            nodata = np.nan  # else one such pixel would blank those around it
         if self.nodata is not None:
-            dataset, nodata = _with_nodata(dataset, self.nodata, nodata), self.nodata
+            dataset = _with_nodata(dataset, self.nodata)
+        elif _has_masks_by_band(dataset):
+            dataset = _with_nodata(dataset, np.nan)
+        nodata = np.nan if _means_nan(dataset, 1) else dataset.nodata
         return WarpedVRT(
             dataset,
             crs=grid.crs,
@@ -86,24 +88,40 @@ class Layer:
         if self.method:
             how = "averaged" if self.method == Resampling.average else "interpolated bilinearly"
             yield f"{source} was {how} from {self.raster.grid.spacing}."
+        for what, default in ("scales", 1), ("offsets", 0):
+            if set(declared := getattr(self.raster, what)) != {default}:
+                numbers = ", ".join(f"{value:g}" for value in dict.fromkeys(declared))
+                yield f"{source} declares {what} ({numbers}), which were applied."
         if self.slope:
             yield f"The slope was computed from the elevation of {source} on the grid."
 
 
-def _with_nodata(dataset, value, declared):
+def _means_nan(dataset, band):
+    """Tell whether only NaN means no data: one such pixel would else blank those around it."""
+    kind = np.dtype(dataset.dtypes[band - 1]).kind
+    return kind == "f" and MaskFlags.all_valid in dataset.mask_flag_enums[band - 1]
+
+
+def _has_masks_by_band(dataset):
+    """Tell whether bands are masked each in its own way, of which a warp would take the first."""
+    flags = [tuple(flags) for flags in dataset.mask_flag_enums]
+    return () in flags or len(set(flags)) > 1 or len(set(map(repr, dataset.nodatavals))) > 1
+
+
+def _with_nodata(dataset, value):
     """Return a view of a dataset where `value` means no data beside what the dataset masks."""
     height, width = map(str, dataset.shape)
     view = Element("VRTDataset", rasterXSize=width, rasterYSize=height)
     SubElement(view, "SRS").text = dataset.crs.to_wkt()
     SubElement(view, "GeoTransform").text = ",".join(map(repr, dataset.transform.to_gdal()))
     for band, dtype in zip(dataset.indexes, dataset.dtypes, strict=True):
-        kind = typename_fwd[dtype_rev[dtype]]
+        kind = "Float32" if np.isnan(value) else typename_fwd[dtype_rev[dtype]]
         made = SubElement(view, "VRTRasterBand", dataType=kind, band=str(band))
         SubElement(made, "NoDataValue").text = repr(value)
         source = SubElement(made, "ComplexSource")
         SubElement(source, "SourceFilename").text = dataset.name
         SubElement(source, "SourceBand").text = str(band)
-        if declared is not None and np.isnan(declared):  # what means no data is not copied
+        if _means_nan(dataset, band):  # what means no data is not copied
             SubElement(source, "NODATA").text = "nan"
         else:
             SubElement(source, "UseMaskBand").text = "true"
@@ -126,7 +144,8 @@ def _header(path, dataset):
     bands = zip(dataset.indexes, dataset.colorinterp, strict=True)
     alpha = next((band for band, meaning in bands if meaning == ColorInterp.alpha), None)
     names = dataset.descriptions if are_names(dataset.descriptions) else ()
-    return Raster(str(path), Grid(crs, transform, dataset.shape), dataset.count, alpha, names)
+    grid, units = Grid(crs, transform, dataset.shape), (dataset.scales, dataset.offsets)
+    return Raster(str(path), grid, dataset.count, alpha, names, *units)
 
 
 def check_sources(rasters, inputs):

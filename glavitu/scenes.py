@@ -11,7 +11,7 @@ from glavitu.bands import check_count, check_names, names_in
 from glavitu.errors import InputError
 from glavitu.files import locked, replacing
 from glavitu.geotiffs import read_raster
-from glavitu.grids import Grid, place_in
+from glavitu.grids import Grid, crs_name, pixel_size, place_in
 from glavitu.hdf5 import open_file, plain, reading
 from glavitu.hdf5_writing import open_new, write_tile
 from glavitu.local_rasters import check_crs
@@ -30,9 +30,10 @@ def compile_tiles(csv, directory, *, patch_size=384, bands=None):
     """Compile a table of GeoTIFF tiles to ``train.hdf5``, ``val.hdf5`` and ``test.hdf5``.
 
     Sources are scaled to about 0..1, linearly, from the 1st to the 99th percentile of the training
-    split, band by band. A pixel that lacks data in at least one source, or has no label, is
-    unlabelled (its one-hot is all zero) and its missing values are 0. Tiles smaller than a patch
-    are padded with unlabelled zeros on each side.
+    split, band by band; scales and offsets that rasters declare are applied before. A pixel that
+    lacks data in at least one source, or has no label, is unlabelled (its one-hot is all zero) and
+    its missing values are 0. Tiles smaller than a patch are padded with unlabelled zeros on each
+    side.
 
     Parameters
     ----------
@@ -129,6 +130,7 @@ def _read_tile(row, sources):
     try:
         label = _read_column(row, "groundtruth")
         _check_label(row, label)
+        _check_place(row, label)
         arrays = {source: _read_column(row, source) for source in sources}
         for source, array in arrays.items():
             _check_grid(row, source, array, label)
@@ -158,6 +160,17 @@ def _check_label(row, label):
             f"{row['groundtruth']} declares 0 as no data, so that nothing is background; take that "
             f"away (gdal_edit.py -unsetnodata FILE) or declare another value"
         )
+
+
+def _check_place(row, label):
+    """Refuse a label with a CRS in which its coordinates are no place on Earth."""
+    if crs := label.rio.crs:
+        check_crs(row["groundtruth"], crs)
+        if np.isnan(pixel_size(_grid(label))):
+            raise InputError(
+                f"{row['groundtruth']} has coordinates that are no place in {crs_name(crs)}; "
+                "assign the CRS that they are of, as with gdal_edit.py -a_srs"
+            )
 
 
 def _read_surface(row, label):

@@ -15,7 +15,7 @@ from rasterio.windows import Window
 from glavitu.bands import complete_names, usual_grid
 from glavitu.errors import InputError
 from glavitu.grids import cell_sizes
-from glavitu.local_rasters import first_line, has_nodata
+from glavitu.local_rasters import first_line, has_nodata, scaled
 from glavitu.rasters import check_sources, inspect, listed, plan
 from glavitu.units import factor_of_dem
 
@@ -27,7 +27,7 @@ def open_scene(paths, *, inputs=None, grid=None, nodata=None, factors=None):
     ----------
     paths : dict of str to path
         One local raster per source, such as ``{"optical": "o.tif", "dem": "d.tif"}``; north-up,
-        with a CRS, of any grid. Values are used as they are stored.
+        with a CRS, of any grid. Scales and offsets that they declare are applied.
     inputs : dict of str to int, optional
         Number of bands that a network wants of each source, in its order; what the files hold by
         default. A band marked as transparency is treated as data: GDAL marks the fourth band of
@@ -37,11 +37,11 @@ def open_scene(paths, *, inputs=None, grid=None, nodata=None, factors=None):
         Source whose CRS, pixels and extent are the scene's; "optical" by default, or the first
         source of `paths` where there is no such.
     nodata : dict of str to float, optional
-        Source -> value that means no data in its raster, beside what the raster itself declares.
+        Source -> value that means no data in its raster, as it is stored, beside what the raster
+        itself declares.
     factors : dict of str to float, optional
         Source -> what its values are multiplied by to be in the training data's units. Where the
-        slope is computed, it is that of the elevation in metres; values are read as they are
-        stored.
+        slope is computed, it is that of the elevation in metres; `Scene.read` does not multiply.
 
     Returns
     -------
@@ -82,7 +82,7 @@ def _in_metres(grid):
     """Say what pixels in degrees are on the ground; nothing of others."""
     if not grid.crs.is_geographic:
         return ""
-    height, width = cell_sizes(grid, grid.shape[0] / 2, grid.shape[1] / 2)[:, 0]
+    height, width, _ = cell_sizes(grid, grid.shape[0] / 2, grid.shape[1] / 2)[:, 0]
     return (
         f", {height:.3g} m high and {width:.3g} m wide in the middle; they are mapped as they are, "
         "but networks expect square pixels in metres"
@@ -200,14 +200,21 @@ class Scene:
                 opened[key] = layer.open(self.grid)
             values = opened[key].read(window=window, masked=has_nodata(opened[key]))
             if layer.method is None and layer.nodata is not None:
-                values = np.ma.masked_where(values == layer.nodata, values)
+                values = np.ma.masked_where(_is_nodata(values, layer.nodata), values)
         except RasterioError as error:
             raise InputError(f"{layer.raster.path} cannot be read: {first_line(error)}") from None
-        with np.errstate(over="ignore"):
-            return np.ma.filled(values.astype(np.float32), np.nan)
+        with np.errstate(over="ignore", invalid="ignore"):
+            values = scaled(values, layer.raster.scales, layer.raster.offsets)
+        return np.ma.filled(values, np.nan)
 
 
-def slope_of(elevation, height, width):
+def _is_nodata(values, nodata):
+    """Tell where values are a number; a number of more digits than theirs is first rounded."""
+    with np.errstate(over="ignore"):
+        return values == (values.dtype.type(nodata) if values.dtype.kind == "f" else nodata)
+
+
+def slope_of(elevation, height, width, skew=0):
     """Slope by the method of Horn (1981, https://doi.org/10.1109/PROC.1981.11918).
 
     A missing neighbour is taken to continue the plane through the others, so that pixels at the
@@ -220,6 +227,8 @@ def slope_of(elevation, height, width):
         Elevation (y + 2, x + 2) in metres, with a pixel more on each side; NaN where unknown.
     height, width : float or numpy.ndarray
         Size of the pixels in metres, or of each row (y, 1).
+    skew : float or numpy.ndarray
+        Cosine of the angle between height and width, 0 where that is a right one, or of each row.
 
     Returns
     -------
@@ -252,8 +261,9 @@ def slope_of(elevation, height, width):
     southeast = _filled(shifted(1, 1), south + east - centre)
     down = southwest + 2 * south + southeast - northwest - 2 * north - northeast
     right = northeast + 2 * east + southeast - northwest - 2 * west - southwest
-    slope = np.degrees(np.arctan(np.hypot(down / (8 * height), right / (8 * width))))
-    return np.where(np.isnan(centre), np.nan, slope).astype(np.float32)
+    down, right = down / (8 * height), right / (8 * width)
+    steepness = np.sqrt((down**2 + right**2 - 2 * skew * down * right) / (1 - skew**2))
+    return np.where(np.isnan(centre), np.nan, np.degrees(np.arctan(steepness))).astype(np.float32)
 
 
 def _filled(values, others):

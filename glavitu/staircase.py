@@ -27,7 +27,7 @@ def cuts_of(polygons, grid, distance):
     so that those of nearly half a pixel meet.
     """
     left, top, right, bottom = shapely.bounds(polygons).reshape(-1, 4).T
-    height, width = cell_sizes(grid, (top + bottom) / 2, (left + right) / 2)
+    height, width, _ = cell_sizes(grid, (top + bottom) / 2, (left + right) / 2)
     pixel = np.maximum(np.column_stack([width, height]), 1e-6)  # narrower ones are at a pole
     return np.minimum(distance / pixel, 1.0).round(2)
 

@@ -101,7 +101,8 @@ class Tiles(Mapping):
     last one bears the bands' names; ``groundtruth`` with ``(y, x, class)``; ``surface`` with
     ``(y, x)`` where the tile has that layer (see `glavitu.compile_tiles`); coordinates and CRS
     where the file has them; and the attributes `tile`, `region`, `padding_height` and
-    `padding_width`. `path` is that of the file.
+    `padding_width`. `path` is that of the file, and `sources` the number of bands of each source
+    over all tiles. Pickled tiles open the file anew.
     """
 
     def __init__(self, file):
@@ -112,6 +113,14 @@ class Tiles(Mapping):
         self._variables = {name: _variables(file, name) for name in self._names}
         self._mapped = map_arrays(file, self._variables)
         self._manager = CachingFileManager(h5py.File, file.filename, mode="r")
+        self.sources = {
+            source: bands
+            for variables in self._variables.values()
+            for source, bands in _bands(variables).items()
+        }
+
+    def __reduce__(self):
+        return open_tiles, (self.path.absolute(),)
 
     def close(self):
         """Close the file; also done at the end of a ``with`` block."""
@@ -154,6 +163,7 @@ class Tiles(Mapping):
     @property
     def attrs(self):
         """Attributes of the file: how the sources were scaled, where it was made by us."""
+        self._check_open()
         with reading(f"{self.path}: its attributes"):
             return plain(self._file.attrs)
 
@@ -165,15 +175,6 @@ class Tiles(Mapping):
         if scaling is not None:
             check_scaling(f"{self.path}: scaling", scaling, self.sources)
         return scaling
-
-    @cached_property
-    def sources(self):
-        """Source name -> number of bands, over all tiles of the file."""
-        return {
-            source: bands
-            for variables in self._variables.values()
-            for source, bands in _bands(variables).items()
-        }
 
     @cached_property
     def band_names(self):
@@ -203,7 +204,8 @@ class Tiles(Mapping):
         check_proj()
         with reading(f"{self.path}: the CRS of tile {name}"):
             crs = CRS.from_user_input(attributes["crs"])
-            return pixel_size(Grid(crs, attributes["transform"], self.shape(name)))
+            size = pixel_size(Grid(crs, attributes["transform"], self.shape(name)))
+        return size if size > 0 else None  # NaN where the coordinates are no place in the CRS
 
     def has(self, name, variable):
         """Return whether a tile has a variable."""
@@ -216,6 +218,7 @@ class Tiles(Mapping):
 
     def shape(self, name):
         """Height and width of a tile in pixels, padding included."""
+        self._check_open()
         return next(iter(self._variables[name].values())).shape[:2]
 
     def padding(self, name):
@@ -224,6 +227,7 @@ class Tiles(Mapping):
 
     def _attributes(self, name):
         """Return the attributes of a tile, after checking those that say where it lies."""
+        self._check_open()
         where = f"{self.path}: tile {name}"
         with reading(where):
             attributes = plain(self._file[name].attrs)
@@ -249,14 +253,17 @@ class Tiles(Mapping):
 
         It is float32 (y, x, band), or codes as stored (y, x) for ``surface``.
         """
-        if not self._mapped:
-            raise InputError(f"{self.path} was closed; open it again")
+        self._check_open()
         array = self._mapped[name][variable]
         with reading(f"{self.path}: {variable} of tile {name}"):
             values = array[window]
         if variable == "groundtruth":
             check_label(values, f"{self.path}: tile {name}")
         return values.astype(np.float32 if array.ndim == 3 else array.dtype, copy=False)
+
+    def _check_open(self):
+        if not self._mapped:
+            raise InputError(f"{self.path} was closed; open it again")
 
     def unpacked(self):
         """Return the same tiles for callers that read windows repeatedly: unpacked only once.

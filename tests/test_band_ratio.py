@@ -56,6 +56,12 @@ def test_counts_above_each_threshold_are_those_of_comparing(folder, monkeypatch)
     assert band_ratio.fit(tiles)["training_iou"] == pytest.approx(hits / (total + found - hits))
 
 
+def test_reflectances_below_zero_are_taken_for_zero():
+    optical = np.array([[-0.005, -0.010], [0.01, -0.02], [-0.02, 0.01], [0.3, 0.1]])
+    found = band_ratio.normalised_difference(optical, ["green", "SWIR1"], "green")
+    assert found == pytest.approx([0, 1, -1, 0.5])
+
+
 def test_it_is_mapped_once_and_anew_for_other_data(folder, tmp_path):
     out = tmp_path / "out"
     band_ratio.map_tiles(folder, out)

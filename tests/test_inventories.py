@@ -13,7 +13,7 @@ from shapely import box
 
 from glavitu.errors import InputError
 from glavitu.grids import Grid
-from glavitu.inventories import about, read_outlines
+from glavitu.inventories import about, names_of, read_outlines
 
 
 def outlines(*polygons, crs="EPSG:4326", **columns):
@@ -34,6 +34,17 @@ def test_only_outlines_about_the_scene_are_left_with_what_they_are_called():
     assert sorted(near["id"]) == [50 * x + y for x in (11, 12, 13) for y in (28, 29, 30)]
     utm = about(here, region.to_crs(32632))
     assert set(utm["id"]) == set(near["id"]) and utm.crs == 32632
+
+
+def test_a_column_of_names_without_any_is_passed_over():
+    named = outlines(box(9, 45, 10, 46), box(10, 45, 11, 46), id=[None, None], Name=["a", "b"])
+    assert names_of(named).tolist() == ["a", "b"]
+    assert names_of(named[["geometry"]]).tolist() == [0, 1]
+
+
+def test_outlines_in_a_crs_with_heights_are_found():
+    here = outlines(box(9, 45, 10, 46), crs="EPSG:9518")
+    assert len(about(grid(500_000, 5_050_000, crs="EPSG:32632"), here)) == 1
 
 
 @pytest.mark.parametrize(

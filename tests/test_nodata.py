@@ -49,6 +49,43 @@ def test_a_named_value_is_no_data_beside_the_declared_one(optical, tmp_path, cel
     assert set(found[np.isfinite(found)]) == {100}  # nothing is mixed with what is no data
 
 
+@pytest.mark.parametrize("value", [-3.4e38, -999.9, 0.1])
+def test_a_named_value_is_that_of_floats_of_less_digits(optical, tmp_path, value):
+    values = np.full((8, 8), 100, np.float32)
+    values[:2] = value
+    found = read(optical, write(tmp_path / "dem.tif", values), {"dem": value})
+    assert np.isnan(found[:2]).all() and (found[2:] == 100).all()
+
+
+@pytest.mark.parametrize("cell", [30, 10, 60])  # on the grid, averaged, interpolated
+@pytest.mark.parametrize("how", ["mask", "nodata"])
+def test_bands_that_are_masked_each_in_its_own_way(optical, tmp_path, cell, how):
+    side = 8 * 30 // cell
+    values = np.full((2, side, side), 100, np.uint8)
+    values[0, : side // 2], values[1, side // 2 :] = 7, 8
+    place = PLACE @ rasterio.Affine.scale(cell / 30)
+    profile = {"driver": "GTiff", "crs": "EPSG:32632", "transform": place, "count": 2}
+    profile |= {"dtype": "uint8", "width": side, "height": side}
+    dem = tmp_path / "dem.tif"
+    with rasterio.open(dem, "w", **profile) as file:
+        file.write(values)
+    if how == "mask":
+        with rasterio.open(f"{dem}.msk", "w", **profile) as file:
+            file.write(np.where(values < 100, 0, 255))
+            file.update_tags(INTERNAL_MASK_FLAGS_1=0, INTERNAL_MASK_FLAGS_2=0)
+    else:
+        bands = "".join(
+            f'<PAMRasterBand band="{i}"><NoDataValue>{value}</NoDataValue></PAMRasterBand>'
+            for i, value in ((1, 7), (2, 8))
+        )
+        dem.with_name("dem.tif.aux.xml").write_text(f"<PAMDataset>{bands}</PAMDataset>")
+    with open_scene({"optical": optical, "dem": dem}) as scene:
+        found = scene.read(0, 0, 8, 8)["dem"]
+    assert set(found[np.isfinite(found)]) == {100}
+    assert np.isnan(found[:3, :, 0]).all() and np.isnan(found[5:, :, 1]).all()
+    assert np.isfinite(found[5:, :, 0]).all() and np.isfinite(found[:3, :, 1]).all()
+
+
 def test_masks_count_beside_a_named_value(optical, tmp_path):
     values = np.full((24, 24), 100, np.int16)
     values[:6], mask = 0, np.full((24, 24), 255, np.uint8)

@@ -233,6 +233,31 @@ def test_rasters_on_different_grids_are_named(tile_table, tmp_path, shape, trans
         compile_tiles(tile_table, tmp_path / "out")
 
 
+@pytest.mark.parametrize(
+    ("crs", "message"),
+    [
+        ("EPSG:4326", "dem_0.tif|groundtruth_0.tif has coordinates that are no place in EPSG:4326"),
+        ("EPSG:4978", "groundtruth_0.tif has no CRS to place it by"),
+    ],
+)
+def test_tiles_that_lie_nowhere_in_their_crs_are_refused(tile_table, tmp_path, crs, message):
+    for source in ("optical", "dem", "groundtruth"):
+        with rasterio.open(tile_table.parent / f"{source}_0.tif", "r+") as file:
+            file.crs = crs
+    with pytest.raises(InputError, match=message):
+        compile_tiles(tile_table, tmp_path / "out")
+
+
+def test_tiles_that_declare_other_scales_are_brought_to_the_same_units(tile_table, tmp_path):
+    before = open_tiles(compile_tiles(tile_table, tmp_path / "before", patch_size=20)["val"])
+    with rasterio.open(tile_table.parent / "optical_1.tif", "r+") as file:
+        file.write(file.read() + 1000)
+        file.offsets = (-1000, -1000)
+    after = open_tiles(compile_tiles(tile_table, tmp_path / "after", patch_size=20)["val"])
+    assert after.scaling == before.scaling
+    assert np.array_equal(after.read("ALP-1", "optical"), before.read("ALP-1", "optical"))
+
+
 def test_rasters_whose_corners_differ_by_rounding_are_on_one_grid(tile_table, tmp_path):
     values = np.arange(400, dtype=np.int16).reshape(1, 20, 20)
     transform = (30 + 1e-9, 0, 500_000 + 1e-6, 0, -30, 5_000_000)

@@ -442,6 +442,53 @@ def test_slope_where_the_pixels_of_a_map_are_no_metres_on_the_ground(tmp_path):
     assert np.allclose(slope, 45, atol=0.1)
 
 
+@pytest.mark.parametrize("aspect", [0, 60, 120])
+def test_slope_where_the_rows_and_columns_of_a_map_are_not_perpendicular(tmp_path, aspect):
+    crs = "+proj=sinu +R=6378137 +units=m"  # as of MODIS, in the Himalaya
+    east, north = Transformer.from_crs("EPSG:4326", crs, always_xy=True).transform(86, 28)
+    x, y = centres((20, 20), corner=(east, north), cell=100)
+    degrees = Transformer.from_crs(crs, "EPSG:4326", always_xy=True).transform(x, y)
+    local = "+proj=aeqd +lat_0=28 +lon_0=86 +ellps=WGS84"
+    x, y = Transformer.from_crs("EPSG:4326", local, always_xy=True).transform(*degrees)
+    up = np.sin(np.radians(aspect)) * x + np.cos(np.radians(aspect)) * y
+    plane = (5000 + np.tan(np.radians(30)) * up).astype(np.float32)
+    dem = write(tmp_path / "dem.tif", plane, corner=(east, north), cell=100, crs=crs)
+    slope = whole(open_scene({"dem": dem}, inputs={"dem": 2}))["dem"][1:-1, 1:-1, 1]
+    assert np.allclose(slope, 30, atol=0.2)
+
+
+def test_declared_scales_and_offsets_are_applied(optical, tmp_path):
+    stored = np.arange(1, 9, dtype=np.int16).reshape(2, 2, 2)
+    for corner in ((EAST, NORTH), (EAST + 15, NORTH)):  # on the grid, interpolated
+        dem = write(tmp_path / "dem.tif", stored, cell=30, corner=corner, nodata=1)
+        plain = whole(open_scene({"optical": optical, "dem": dem}))["dem"]
+        before = fingerprint_of(dem)
+        with rasterio.open(dem, "r+") as file:
+            file.scales, file.offsets = (0.1, 2), (0, -5)
+        scene = open_scene({"optical": optical, "dem": dem})
+        expected = plain * np.float32([0.1, 2]) + np.float32([0, -5])
+        assert np.array_equal(whole(scene)["dem"], expected, equal_nan=True)
+        assert np.isfinite(expected).any()
+        assert scene.report[-2:] == [
+            "dem declares scales (0.1, 2), which were applied.",
+            "dem declares offsets (0, -5), which were applied.",
+        ]
+        assert fingerprint_of(dem) != before
+    expected = np.array([[np.nan, 0.2], [0.3, 0.4]], np.float32)
+    assert np.array_equal(read_raster(dem).values[..., 0], expected, equal_nan=True)
+
+
+def test_heights_in_a_crs_are_no_matter_for_where_a_raster_lies(optical, tmp_path):
+    latlon = Transformer.from_crs("EPSG:32632", "EPSG:4326", always_xy=True)
+    west, north = latlon.transform(EAST - 300, NORTH + 300)
+    values = np.arange(400, dtype=np.float32).reshape(20, 20)
+    found = []
+    for crs in ("EPSG:4326", "EPSG:9518"):  # the second with heights over EGM2008
+        dem = write(tmp_path / "dem.tif", values, corner=(west, north), cell=0.002, crs=crs)
+        found.append(whole(open_scene({"optical": optical, "dem": dem}))["dem"])
+    assert np.isfinite(found[0]).all() and np.allclose(*found, atol=1e-3)
+
+
 def test_horns_weights():
     # of the eight neighbours only the one in the east, then the north-east, is 8 m higher
     for place, weight in (((1, 2), 2), ((0, 2), 1)):

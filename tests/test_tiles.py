@@ -1,10 +1,12 @@
 import copy
 import json
 import os
+import pickle
 
 import h5py
 import numpy as np
 import pytest
+import xarray as xr
 from conftest import make_tile_arrays
 
 from glavitu import InputError, load_model, open_tiles, plots
@@ -275,6 +277,40 @@ def test_what_is_no_utf8_in_an_attribute_is_replaced(tmp_path, rng):
         file["A-0"].attrs.create("by", np.bytes_(b"M\xfcller"))
     attributes = open_tiles(path)["A-0"].attrs
     assert (attributes["region"], attributes["by"]) == ("Z\ufffdrich", "M\ufffdller")
+
+
+def test_an_attribute_that_is_true_can_be_written_as_netcdf(tmp_path, rng):
+    attributes = {"checked": True}
+    tiles = open_tiles(
+        write(tmp_path / "a.hdf5", {"A-0": (make_tile_arrays(rng, 8, 8), attributes)})
+    )
+    tiles["A-0"].to_netcdf(tmp_path / "a.nc", engine="h5netcdf")
+    assert xr.load_dataset(tmp_path / "a.nc").attrs["checked"] == 1
+
+
+def test_pickled_tiles_open_the_file_anew(tmp_path, rng, monkeypatch):
+    write(tmp_path / "a.hdf5", {"A-0": (make_tile_arrays(rng, 8, 8), {})})
+    monkeypatch.chdir(tmp_path)
+    pickled = pickle.dumps(open_tiles("a.hdf5"))
+    monkeypatch.chdir("/")
+    assert list(pickle.loads(pickled)) == ["A-0"]
+
+
+def test_closed_tiles_say_so_whatever_is_asked(tmp_path, rng):
+    path = write(tmp_path / "a.hdf5", {"A-0": (make_tile_arrays(rng, 8, 8), {})})
+    with open_tiles(path) as tiles:
+        told = repr(tiles)
+    assert repr(tiles) == told and len(tiles) == 1
+    for ask in (
+        lambda: tiles["A-0"],
+        lambda: tiles.attrs,
+        lambda: tiles.scaling,
+        lambda: tiles.region("A-0"),
+        lambda: tiles.shape("A-0"),
+        lambda: tiles.read("A-0", "dem"),
+    ):
+        with pytest.raises(InputError, match="was closed; open it again"):
+            ask()
 
 
 def test_tiles_are_a_mapping_and_can_be_closed(tmp_path, rng):
