@@ -21,6 +21,7 @@ die() { say "$@"; exit 2; }
 
 # In the plain C locale, Python up to 3.12 cannot read an installed path with non-ASCII letters.
 [[ ${LC_ALL:-} != C && ${LC_ALL:-} != POSIX ]] || unset LC_ALL
+unset PYTHONPATH PYTHONHOME # of other environments
 
 script=$(readlink -f -- "${BASH_SOURCE[0]}") # also where a link names it
 root=$(CDPATH='' cd -- "$(dirname -- "$script")" && pwd -P)
@@ -155,7 +156,6 @@ fi
 set_up
 # What was checked is what runs, also in a conda environment.
 export PYTHONNOUSERSITE=1
-unset PYTHONPATH PYTHONHOME
 case $task in
     setup) say "ready: $python" ;;
     test) run_tests "$@" ;;

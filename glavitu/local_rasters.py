@@ -19,7 +19,8 @@ from glavitu.provenance import fingerprint
 
 # GDAL drivers whose files hold the pixels; many others' may name further files, or servers.
 DRIVERS = ["GTiff", "JP2OpenJPEG", "JP2KAK", "JP2ECW", "AAIGrid", "ENVI", "EHdr", "SRTMHGT"]
-DRIVERS += ["PNG", "JPEG"]
+DRIVERS += ["DTED", "PNG", "JPEG"]
+PARTS = (".msk", ".hdr", ".tfw", ".tifw", ".wld", ".prj", ".aux.xml")  # ends of files beside it
 TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # how they begin
 MOST_BANDS = 1000  # of a raster; a file may declare 65,535 that it does not hold
 
@@ -32,7 +33,7 @@ def open_local(path, drivers=DRIVERS):
     if not Path(path).is_file():
         raise InputError(f"no raster at {path}")
     try:
-        file = Path(path).resolve()  # beside which GDAL is to look for masks and headers
+        file = _place(path)
         _check_references(file)
         with rasterio.Env() as env, warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
@@ -92,22 +93,36 @@ def _start(path):
 def files_of(path):
     """Return a raster and the files of its name beside it: masks, headers, world files, ….
 
-    GDAL looks for them beside the file that a link leads to.
+    Of a link, they lie beside it or, where none does, beside the file it leads to.
     """
-    path = Path(path).resolve()
+    path = _place(path)
+    return [path, *_named_like(path)]
+
+
+def _place(path):
+    """Return the path of a raster beside which GDAL is to look for its masks and headers."""
+    path = Path(path).absolute()
+    parts = any(file.name.lower().endswith(PARTS) for file in _named_like(path))
+    return path if parts else path.resolve()
+
+
+def _named_like(path):
+    """Return the other files in a raster's folder that are called as it is, but for the end."""
     beside, stem = [], f"{path.stem.lower()}."
     with suppress(OSError):  # which keeps GDAL from listing the folder, too
         beside = [file for file in path.parent.iterdir() if file.name.lower().startswith(stem)]
-    return [path, *sorted(file for file in beside if file != path and file.is_file())]
+    return sorted(file for file in beside if file.name != path.name and file.is_file())
 
 
 def fingerprint_of(path):
-    """Return a fingerprint of a raster with masks, headers and the like that are read with it.
+    """Return a fingerprint of a raster, with its masks and what its header says.
 
-    What else files beside it hold, such as statistics and overviews, makes no difference.
+    What else files beside it hold, such as statistics and the scene's metadata, makes no
+    difference.
     """
     with open_local(path) as dataset:
-        read = [file for file in dataset.files if not file.lower().endswith((".aux.xml", ".ovr"))]
+        ends = (".msk", ".hdr")
+        read = [f for f in dataset.files if f == dataset.name or f.lower().endswith(ends)]
         said = (dataset.nodatavals, dataset.mask_flag_enums, dataset.descriptions)
         said += (dataset.crs.to_wkt(), tuple(dataset.transform), dataset.scales, dataset.offsets)
     parts = [*map(fingerprint, read), repr(said)]

@@ -25,10 +25,12 @@ class Raster:
     """What the header of a file says.
 
     `alpha` is the number of a band marked as such, or None; `names` are those of the bands, if each
-    has its own; `scales` and `offsets` bring what is stored of each band to its units.
+    has its own; `scales` and `offsets` bring what is stored of each band to its units. No other
+    `driver` than the one of the header may open the file: it might see something else in it.
     """
 
     path: str
+    driver: str
     grid: Grid
     bands: int
     alpha: int | None
@@ -60,7 +62,7 @@ class Layer:
         return self.offset, (grid if self.method else self.raster.grid).shape
 
     def open(self, grid):
-        dataset = rasterio.open(self.raster.path, sharing=False)
+        dataset = rasterio.open(self.raster.path, driver=self.raster.driver, sharing=False)
         if self.method is None:
             return dataset
         if self.nodata is not None:
@@ -111,6 +113,9 @@ def _has_masks_by_band(dataset):
 def _with_nodata(dataset, value):
     """Return a view of a dataset where `value` means no data beside what the dataset masks."""
     height, width = map(str, dataset.shape)
+    file = dataset.name
+    if dataset.driver != "GTiff":  # by whose first bytes no other driver knows a file
+        file = f"vrt://{file}?if={dataset.driver}"
     view = Element("VRTDataset", rasterXSize=width, rasterYSize=height)
     SubElement(view, "SRS").text = dataset.crs.to_wkt()
     SubElement(view, "GeoTransform").text = ",".join(map(repr, dataset.transform.to_gdal()))
@@ -119,7 +124,7 @@ def _with_nodata(dataset, value):
         made = SubElement(view, "VRTRasterBand", dataType=kind, band=str(band))
         SubElement(made, "NoDataValue").text = repr(value)
         source = SubElement(made, "ComplexSource")
-        SubElement(source, "SourceFilename").text = dataset.name
+        SubElement(source, "SourceFilename").text = file
         SubElement(source, "SourceBand").text = str(band)
         if _means_nan(dataset, band):  # what means no data is not copied
             SubElement(source, "NODATA").text = "nan"
@@ -145,7 +150,7 @@ def _header(path, dataset):
     alpha = next((band for band, meaning in bands if meaning == ColorInterp.alpha), None)
     names = dataset.descriptions if are_names(dataset.descriptions) else ()
     grid, units = Grid(crs, transform, dataset.shape), (dataset.scales, dataset.offsets)
-    return Raster(str(path), grid, dataset.count, alpha, names, *units)
+    return Raster(str(path), dataset.driver, grid, dataset.count, alpha, names, *units)
 
 
 def check_sources(rasters, inputs):

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+import rasterio.shutil
 from pyproj import Transformer
 from rasterio.vrt import _boundless_vrt_doc
 from scipy.ndimage import binary_dilation
@@ -313,6 +314,92 @@ def test_the_header_beside_a_raster_is_a_part_of_it(optical, tmp_path):
     assert "interleave = bsq" in text
     header.write_text(text.replace("interleave = bsq", "interleave = bip"))
     assert fingerprint_of(path) != before
+
+
+@pytest.mark.parametrize("nodata", [{}, {"dem": 5.0}])
+@pytest.mark.parametrize("corner", [(EAST, NORTH), (EAST + 15, NORTH)])
+def test_a_file_that_two_drivers_know_is_read_by_the_one_that_reads_its_own_pixels(
+    optical, tmp_path, nodata, corner
+):
+    path, other = tmp_path / "o.img", tmp_path / "other.mrf"
+    with rasterio.open(optical) as source, rasterio.Env() as env:
+        if "MRF" not in env.drivers():
+            pytest.skip("needs GDAL with MRF")
+        place = rasterio.Affine(30, 0, corner[0], 0, -30, corner[1])
+        profile = {"count": 1, "dtype": "uint8", "height": 60, "width": 50, "crs": source.crs}
+        for file, driver in ((other, "MRF"), (path, "ENVI")):
+            with rasterio.open(file, "w", driver=driver, transform=place, **profile) as file:
+                file.write(np.full((1, 60, 50), 7, np.uint8))
+    text = other.read_text()
+    pixels = np.full(3000, 5, np.uint8)
+    pixels[: len(text)] = list(text.encode())
+    path.write_bytes(pixels.tobytes())  # ENVI's pixels begin with a header of MRF
+    with rasterio.open(path) as file:
+        assert file.driver == "MRF"
+    with open_scene({"optical": optical, "dem": path}, nodata=nodata) as scene:
+        found = whole(scene)["dem"][..., 0]
+    last = found[-5:, 5:-5]
+    assert np.isnan(last).all() if nodata else (last == 5).all()
+
+
+@pytest.mark.parametrize(
+    "name", ["o.jp2", "o.asc", "o.bil", "o.img", "o.png", "N45E009.hgt", "o.dt1"]
+)
+def test_every_format_that_is_promised_is_read(tmp_path, name):
+    values = np.random.default_rng(0).integers(1, 200, (1, 1201, 1201)).astype(np.int16)
+    drivers = {".jp2": "JP2OpenJPEG", ".asc": "AAIGrid", ".bil": "EHdr", ".img": "ENVI"}
+    drivers |= {".png": "PNG", ".hgt": "SRTMHGT", ".dt1": "DTED"}
+    options = {"QUALITY": 100, "REVERSIBLE": "YES"} if name == "o.jp2" else {}
+    if name == "o.png":
+        values = values.astype(np.uint8)
+    step = 1 / 1200
+    plain = write(
+        tmp_path / "plain.tif",
+        values,
+        cell=step,
+        crs="EPSG:4326",
+        corner=(9 - step / 2, 46 + step / 2),
+    )
+    with rasterio.Env() as env:
+        if drivers[(tmp_path / name).suffix] not in env.drivers():
+            pytest.skip("needs GDAL with that driver")
+    rasterio.shutil.copy(
+        plain, tmp_path / name, driver=drivers[(tmp_path / name).suffix], **options
+    )
+    if name == "o.png":
+        (tmp_path / "o.png.aux.xml").write_text("<PAMDataset><SRS>EPSG:4326</SRS></PAMDataset>")
+        (tmp_path / "o.pgw").write_text(f"{step}\n0\n0\n{-step}\n9\n46\n")
+    with open_scene({"dem": tmp_path / name}) as scene:
+        assert np.array_equal(whole(scene)["dem"], np.moveaxis(values, 0, -1))
+
+
+def test_a_fingerprint_is_of_pixels_masks_and_place_not_of_metadata(optical):
+    marks = {fingerprint_of(optical)}
+    optical.with_name("optical_MTL.txt").write_text("GROUP = L1_METADATA_FILE\nEND\n")
+    optical.with_name("optical.IMD").write_text("version = R")
+    optical.with_name("optical.tif.aux.xml").write_text("<PAMDataset></PAMDataset>")
+    assert fingerprint_of(optical) in marks
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=False), rasterio.open(optical, "r+") as file:
+        file.write_mask(np.eye(60, 50) > 0)
+    assert len(marks := marks | {fingerprint_of(optical)}) == 2
+    moved = write(optical.with_name("moved.tif"), np.ones((1, 9, 9)))
+    marks.add(fingerprint_of(moved))
+    write(moved, np.ones((1, 9, 9)), corner=(EAST + 10, NORTH))
+    assert len(marks | {fingerprint_of(moved)}) == 4
+
+
+def test_of_a_link_masks_beside_it_are_read(optical, tmp_path):
+    mask = np.full((60, 50), 255, np.uint8)
+    mask[:10] = 0
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=False), rasterio.open(optical, "r+") as file:
+        file.write_mask(mask)
+    store = tmp_path / "store"
+    store.mkdir()
+    for name, key in ((optical.name, "aa"), (f"{optical.name}.msk", "bb")):  # as git-annex does
+        (tmp_path / name).rename(store / key)
+        (tmp_path / name).symlink_to(store / key)
+    for read in (whole(open_scene({"optical": optical}))["optical"], read_raster(optical).values):
+        assert np.array_equal(np.isnan(read).all(-1), mask == 0)
 
 
 @pytest.mark.parametrize("end", [".msk", ".MSK", ".Ovr"])
