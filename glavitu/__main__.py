@@ -124,7 +124,7 @@ def calibrate(name, profile, data, precision, **options):
 @click.option(
     "--own-scaling", is_flag=True, help="Scale by the scene's percentiles, not the training's."
 )
-@click.option("--stride", type=click.IntRange(1), help="Between windows, in pixels.")
+@click.option("--stride", type=click.IntRange(1), help="Step between windows, in pixels.")
 @click.option("--batch-size", type=click.IntRange(1), default=8, show_default=True)
 @click.option("--symmetries", is_flag=True, help="Average over 8 flips and turns; 8 times slower.")
 @click.option(
@@ -136,12 +136,21 @@ def calibrate(name, profile, data, precision, **options):
 @click.option(
     "--precision",
     type=click.Choice(PRECISIONS),
-    default="auto",
-    show_default=True,
-    help="What the network computes in.",
+    help="What the network computes in; by default as the training was told.",
 )
-@click.option("--min-area", type=Finite(0), default=0.01, show_default=True, help="km2.")
-@click.option("--smooth", type=Finite(0), default=0.0, help="Of outlines, in metres.")
+@click.option(
+    "--min-area",
+    type=Finite(0),
+    default=0.01,
+    show_default=True,
+    help="Leave smaller outlines out, km2.",
+)
+@click.option(
+    "--smooth",
+    type=Finite(0),
+    default=0.0,
+    help="Cut corners of outlines by up to this, in metres.",
+)
 @click.option("--date", default="", help="When the scene was seen, such as 2020-08-31.")
 @click.option(
     "--picture",

@@ -38,7 +38,7 @@ def check_names(bands, sources):
     return {source: list(names) for source, names in bands.items()}
 
 
-def check_order(where, found, expected):
+def check_order(where, found, expected, who="the network was trained on"):
     """Refuse bands of a source that are those expected, by their names, but in another order.
 
     `found` and `expected` are source -> names; other names say nothing, as they differ in spelling.
@@ -47,8 +47,8 @@ def check_order(where, found, expected):
         one, other = ([name.casefold() for name in names[source]] for names in (found, expected))
         if one != other and sorted(one) == sorted(other):
             raise InputError(
-                f"{where}: the bands of {source!r} are {', '.join(found[source])}, the network was "
-                f"trained on {', '.join(expected[source])}; bring them into that order"
+                f"{where}: the bands of {source!r} are {', '.join(found[source])}, {who} "
+                f"{', '.join(expected[source])}; bring them into that order"
             )
 
 
@@ -63,9 +63,18 @@ def complete_names(said, sources, where):
     found = {}
     for source, count in sources.items():
         known = [names.get(source, ()) for names in (said, PUBLISHED_BANDS)]
-        numbered = [f"band {band + 1}" for band in range(count)]
+        numbered = _numbered(count)
         found[source] = next((list(names) for names in known if len(names) == count), numbered)
     return found
+
+
+def are_numbered(names):
+    """Tell whether names of bands are none, or say no more than their numbers."""
+    return list(names) == _numbered(len(names))
+
+
+def _numbered(count):
+    return [f"band {band + 1}" for band in range(count)]
 
 
 def recorded_names(record, sources, where):

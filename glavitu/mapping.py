@@ -45,7 +45,7 @@ def map_scene(
     batch_size=8,
     symmetries=False,
     dropout_samples=0,
-    precision="auto",
+    precision=None,
     min_area=0.01,
     smooth=0.0,
     date="",
@@ -87,11 +87,12 @@ def map_scene(
         Whether to average over the 8 flips and turns of each window; takes 8 times as long.
     dropout_samples : int
         Average over this many predictions with dropout at work (Gal and Ghahramani, 2016); 0: none.
-    precision : str
-        What the network computes in: ``float32``, ``bfloat16``, or ``auto``, the faster one here;
-        the workers of a scheduler then do the same.
+    precision : str, optional
+        What the network computes in, by default as the training was told: ``float32``,
+        ``bfloat16``, or ``auto``, the faster one here; the workers of a scheduler do the same.
     min_area : float
-        Least area of an outline, in km2.
+        Least area of an outline, in km2; smaller ones are left out, of the comparison as well, and
+        counted in ``map.json``.
     smooth : float
         How far the pixels' corners may be cut from outlines, in metres.
     date : str or datetime.date
@@ -165,8 +166,9 @@ def map_scene(
         given = {"path": str(Path(reference).absolute()), "fingerprint": fingerprint(reference)}
     check_outputs(out, [str(weights), *paths.values(), *([given["path"]] if given else [])])
     if dropout_samples:
-        check_dropout(str(weights), precision)
+        check_dropout(str(weights), recipe["precision"])
     reading = {key: recipe[key] for key in ("inputs", "grid", "nodata", "factors")}
+    reading["names"] = built["bands"]
     with rasterio.Env(GDAL_CACHEMAX=CACHE), open_scene(paths, **reading) as scene:
         for source, path in paths.items():
             check_order(path, {source: scene.band_names[source]}, built["bands"])
@@ -234,6 +236,7 @@ def _make(scene, out, recipe, built, reference, scheduler):
         "prediction_seconds": replaced.get("prediction_seconds") if replaced else taken,
     }
     record |= write_maps(raw, scene, out, record)
+    told += remarks.many_small(record, recipe["outlines"]["min_area"])
     record["remarks"] = told + remarks.mostly_empty(record["share_with_data"])
     draw(scene, out, reference, recipe["picture"])
     record["provenance"] = provenance()

@@ -53,6 +53,7 @@ def write_maps(raw, scene, out, record):
     return {
         "outlines": len(outlines),
         "area_km2": float(outlines["area_km2"].sum()),
+        **outlines.attrs,
         "share_with_data": known / (scene.shape[0] * scene.shape[1]),
     }
 

@@ -11,7 +11,7 @@ from glavitu.differences import changes
 from glavitu.errors import InputError
 from glavitu.files import read_json
 from glavitu.outputs import read_built, read_record, record_path
-from glavitu.profiles import check_precision
+from glavitu.profiles import PRECISIONS, check_precision
 from glavitu.progress import say
 from glavitu.units import are_numbers, as_whole, check_factors, check_scaling, is_whole
 from glavitu.windows import check_stride
@@ -25,7 +25,8 @@ OUTPUTS = ("glacier.tif", "probability.tif", "confidence.tif", "outlines.gpkg", 
 def read_trained(weights):
     """Return what a weight file was built with, and how its training's data were scaled.
 
-    With the former come the ``pixel_size`` and the names of the ``bands`` of these data.
+    With the former come the ``pixel_size`` and the names of the ``bands`` of these data, and the
+    ``precision`` that the training was told.
     """
     built = read_built(weights)
     record = record_path(weights)
@@ -41,6 +42,9 @@ def read_trained(weights):
     built["pixel_size"] = content.get("pixel_size")
     if built["pixel_size"] is not None and not are_numbers([built["pixel_size"]], 1):
         raise InputError(f"{record}: pixel_size is {built['pixel_size']!r}, expected metres")
+    settings = content.get("settings")
+    known = isinstance(settings, dict) and settings.get("precision") in PRECISIONS
+    built["precision"] = settings["precision"] if known else "auto"
     built["bands"] = recorded_names(content, built["inputs"], record)
     scaling = content["scaling"] or {}
     check_scaling(f"{record}: scaling", scaling, built["inputs"])
@@ -68,7 +72,7 @@ def check_options(options, built, scaling):
         "stride": lambda value: check_stride(value, size),
         "batch_size": lambda value: _at_least(1, "batch_size", as_whole("batch_size", value)),
         "symmetries": bool,
-        "precision": check_precision,
+        "precision": lambda value: check_precision(built["precision"] if value is None else value),
         "dropout_samples": lambda value: _at_least(
             0, "dropout_samples", as_whole("dropout_samples", value)
         ),

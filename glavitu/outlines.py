@@ -58,7 +58,8 @@ def trace(path, *, confidence=None, min_area=0.01, smooth=0.0, attributes=None, 
     geopandas.GeoDataFrame
         A polygon per glacier in the CRS of the map, the largest first: ``id`` from 1, ``area_km2``
         on the ellipsoid, ``confidence`` (mean over its pixels, NaN where none is known), the
-        attributes, ``geometry``.
+        attributes, ``geometry``. Its ``attrs`` say how many were left out as too small
+        (``left_out``), and their area together (``left_out_km2``).
 
     Raises
     ------
@@ -71,6 +72,7 @@ def trace(path, *, confidence=None, min_area=0.01, smooth=0.0, attributes=None, 
         if column.lower() in COLUMNS:
             raise InputError(f"attribute {column!r} has the name of a column of the outlines")
     polygons, areas, means = [np.empty(0, object)], [np.empty(0)], [np.empty(0)]
+    left_out = {"left_out": 0, "left_out_km2": 0.0}
     with (
         open_local(path) as raster,
         nullcontext() if confidence is None else open_local(confidence) as layer,
@@ -86,6 +88,9 @@ def trace(path, *, confidence=None, min_area=0.01, smooth=0.0, attributes=None, 
             area = geodesic_area(found, crs)
             for kept, new in zip((polygons, areas, means), (found, area, mean), strict=True):
                 kept.append(new[area >= min_area])
+            small = area[area < min_area]
+            left_out["left_out"] += len(small)
+            left_out["left_out_km2"] += float(small.sum())
     polygons, areas, means = (np.concatenate(parts) for parts in (polygons, areas, means))
     west, _, _, north = shapely.bounds(polygons).reshape(-1, 4).T
     order = np.lexsort((west, -north, -areas))
@@ -94,7 +99,9 @@ def trace(path, *, confidence=None, min_area=0.01, smooth=0.0, attributes=None, 
     columns |= {
         name: pd.Series([text] * len(order), dtype=object) for name, text in attributes.items()
     }
-    return gpd.GeoDataFrame(columns, geometry=polygons[order], crs=crs)
+    frame = gpd.GeoDataFrame(columns, geometry=polygons[order], crs=crs)
+    frame.attrs |= left_out
+    return frame
 
 
 def valid_extent(path, *, rows=None):

@@ -15,6 +15,8 @@ UNLIKE = 1.5  # where pixels are so many times as large as the training data's, 
 REMOTE = 10.0  # where a tile's values lie so many ranges of the training data away,
 MANY = 100  # where they are so many times those of other tiles, or as small a part of them,
 SCARCE = 0.05  # below this share of pixels with data,
+SMALL = 0.05  # above this share of the area mapped in outlines too small to be kept,
+GAP = 0.05  # where elevations but for 0 begin higher than this share of the highest,
 STEEPEST = 90  # and where the second band of ``dem``, the slope, is more than degrees can be.
 
 
@@ -66,12 +68,16 @@ def no_degrees(dem):
 def no_data(pixels, advice):
     """Say which sources, name -> pixels (n, band), may mean no data by a value, and what to do.
 
-    By 0 in every band, of which ``dem`` may have the sea, or by one of `FILLERS` in any.
+    By 0 in every band, or by one of `FILLERS` in any. Elevations may be 0 where there is the sea;
+    in ``dem`` it is remarked if none other is low.
     """
     remarks = []
     for source, values in pixels.items():
         shares = {value: (values == value).any(1).mean() for value in FILLERS}
-        if source != "dem" and (zero := (values == 0).all(1).mean()) > ZERO:
+        zeros = (values == 0).all(1)
+        if source == "dem":
+            zeros = _far_from_others(values[:, 0])
+        if (zero := zeros.mean()) > ZERO:
             shares[0] = zero
         remarks += [
             f"{source}: {_percent(share)} of the pixels are {value:g}; if that means no data, "
@@ -80,6 +86,14 @@ def no_data(pixels, advice):
             if share
         ]
     return remarks
+
+
+def _far_from_others(elevation):
+    """Tell which elevations are 0, if the others begin far above."""
+    zeros = elevation == 0
+    others = elevation[np.isfinite(elevation) & ~zeros & ~np.isin(elevation, FILLERS)]
+    low, high = np.percentile(others, (1, 99)) if len(others) else (0, 0)
+    return zeros & (low > GAP * high)
 
 
 def _advice(source, bands):
@@ -160,6 +174,17 @@ def unlike_pixels(size, trained):
     return [
         f"Pixels are {size:.3g} m wide, those of the training data {trained:.3g} m: the network "
         "sees glaciers of another size than it knows."
+    ]
+
+
+def many_small(record, min_area):
+    """Say so where much of what is mapped is in outlines that are too small to be kept."""
+    left_out = record["left_out_km2"]
+    if left_out <= SMALL * (left_out + record["area_km2"]):
+        return []
+    return [
+        f"{record['left_out']} outlines of less than {min_area:g} km2, {left_out:.3g} km2 in all, "
+        "are left out of the outlines and of what is compared."
     ]
 
 

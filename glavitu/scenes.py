@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from glavitu import __version__
-from glavitu.bands import check_count, check_names, names_in
+from glavitu.bands import check_count, check_names, check_order, names_in
 from glavitu.errors import InputError
 from glavitu.files import locked, replacing
 from glavitu.geotiffs import read_raster
@@ -106,7 +106,9 @@ def survey(csv, bands=None):
         )
     scaling, names = _training_scaling(table, sources)
     counts = {source: len(bounds["low"]) for source, bounds in scaling.items()}
-    return table, scaling, names | check_names(bands or {}, counts)
+    given = check_names(bands or {}, counts)
+    check_order(csv, names, given, "compile was told")
+    return table, scaling, names | given
 
 
 def write_splits(table, scaling, names, directory, patch_size):

@@ -12,7 +12,7 @@ import numpy as np
 from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
-from glavitu.bands import complete_names, usual_grid
+from glavitu.bands import are_numbered, complete_names, usual_grid
 from glavitu.errors import InputError
 from glavitu.grids import cell_sizes
 from glavitu.local_rasters import first_line, has_nodata, scaled
@@ -20,7 +20,7 @@ from glavitu.rasters import check_sources, inspect, listed, plan
 from glavitu.units import factor_of_dem
 
 
-def open_scene(paths, *, inputs=None, grid=None, nodata=None, factors=None):
+def open_scene(paths, *, inputs=None, grid=None, nodata=None, factors=None, names=None):
     """Open the rasters of one scene.
 
     Parameters
@@ -42,6 +42,8 @@ def open_scene(paths, *, inputs=None, grid=None, nodata=None, factors=None):
     factors : dict of str to float, optional
         Source -> what its values are multiplied by to be in the training data's units. Where the
         slope is computed, it is that of the elevation in metres; `Scene.read` does not multiply.
+    names : dict of str to list of str, optional
+        Source -> what its bands are called if its raster does not name them.
 
     Returns
     -------
@@ -75,7 +77,12 @@ def open_scene(paths, *, inputs=None, grid=None, nodata=None, factors=None):
     }
     report = [f"The grid is that of {grid}: {rasters[grid].grid}{_in_metres(rasters[grid].grid)}."]
     report += [sentence for source, layer in layers.items() for sentence in layer.report(source)]
-    return Scene(rasters[grid].grid, layers, report, factor_of_dem(factors or {}))
+    names = {source: (names or {}).get(source, ()) for source in layers}
+    for source, called in names.items():
+        raster = layers[source].raster
+        if raster.bands > 1 and not raster.names and not are_numbered(called):
+            report.append(f"{source} does not name its bands; taken for {', '.join(called)}.")
+    return Scene(rasters[grid].grid, layers, report, factor_of_dem(factors or {}), names)
 
 
 def _in_metres(grid):
@@ -112,20 +119,21 @@ class Scene:
         What was done to bring the sources to the grid, in sentences.
     """
 
-    def __init__(self, grid, layers, report, elevation_factor=1):
+    def __init__(self, grid, layers, report, elevation_factor, names):
         self.shape, self.crs, self.transform = grid.shape, grid.crs, grid.transform
         self.sources = {source: layer.bands for source, layer in layers.items()}
-        said = {source: layer.raster.names for source, layer in layers.items()}
+        said = {source: layer.raster.names or names[source] for source, layer in layers.items()}
         self.band_names = complete_names(said, self.sources, "the rasters")
         self.report = report
-        self.grid, self._layers, self._factor = grid, layers, elevation_factor
+        self.grid, self._layers = grid, layers
+        self._factor, self._names = elevation_factor, names
         sloping = any(layer.slope for layer in layers.values())
         middles = np.arange(grid.shape[0]) + 0.5, grid.shape[1] / 2
         self._cells = cell_sizes(grid, *middles) if sloping else None
         self._local = threading.local()
 
     def __reduce__(self):
-        return Scene, (self.grid, self._layers, self.report, self._factor)
+        return Scene, (self.grid, self._layers, self.report, self._factor, self._names)
 
     def __enter__(self):
         return self

@@ -188,7 +188,7 @@ def test_the_summary_overwrites_no_table_of_others(weights, table, tmp_path):
 
 def test_the_command_line_says_one_line_per_scene_and_ends_with_status_2(weights, table, tmp_path):
     command = [sys.executable, "-m", "glavitu", "map", "--weights", str(weights)]
-    command += ["--scenes", str(table), "-o", str(tmp_path / "out")]
+    command += ["--scenes", str(table), "-o", str(tmp_path / "out"), "--min-area", "0"]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ)
     assert done.returncode == 2, done.stderr
     lines = done.stdout.splitlines()

@@ -27,7 +27,7 @@ from glavitu import (
     strips,
 )
 from glavitu.__main__ import cli
-from glavitu.files import write_json
+from glavitu.files import read_json, write_json
 from glavitu.geotiffs import to_dataarray, write_raster
 from glavitu.hdf5 import check_all
 from glavitu.units import scale
@@ -372,13 +372,46 @@ def test_numbers_of_numpy_are_taken_and_fractions_refused(weights, scene, tmp_pa
 
 def test_values_unlike_the_training_data_are_remarked(weights, scene, tmp_path):
     paths, arrays = scene
-    assert mapping.map_scene(weights, paths, tmp_path / "plain")["remarks"] == []
+    assert mapping.map_scene(weights, paths, tmp_path / "plain", min_area=0)["remarks"] == []
     values = (arrays["dem"] * 1000).transpose(2, 0, 1)
     place = (30, 0, 500_000, 0, -30, 5_000_000)
     write_raster(tmp_path / "dem.tif", to_dataarray(values, place, "EPSG:32632"))
-    found = mapping.map_scene(weights, paths | {"dem": tmp_path / "dem.tif"}, tmp_path / "out")
+    changed = paths | {"dem": tmp_path / "dem.tif"}
+    found = mapping.map_scene(weights, changed, tmp_path / "out", min_area=0)
     (remark,) = found["remarks"]
     assert remark.startswith("dem bands 1 and 2: 100% of the pixels are far")
+
+
+def test_outlines_too_small_to_be_kept_are_counted_and_remarked(weights, scene, tmp_path):
+    whole = mapping.map_scene(weights, scene[0], tmp_path / "whole", min_area=0)
+    assert whole["left_out"] == whole["left_out_km2"] == 0
+    second = gpd.read_file(tmp_path / "whole" / "outlines.gpkg")["area_km2"].iloc[1]
+    found = mapping.map_scene(weights, scene[0], tmp_path / "out", min_area=1.01 * second)
+    assert (found["outlines"], found["left_out"]) == (1, whole["outlines"] - 1)
+    assert found["area_km2"] + found["left_out_km2"] == pytest.approx(whole["area_km2"])
+    record = {"left_out": 7, "left_out_km2": 0.4, "area_km2": 6}
+    (remark,) = remarks.many_small(record, 0.02)
+    assert remark.startswith("7 outlines of less than 0.02 km2, 0.4 km2 in all, are left out")
+    assert remarks.many_small(record | {"area_km2": 8}, 0.02) == []
+
+
+def test_bands_without_names_are_called_as_in_the_training(weights, scene, tmp_path):
+    folder = shutil.copytree(weights.parent, tmp_path / "weights")
+    record = read_json(folder / "net.json")
+    record["bands"] = {"optical": ["green", "red", "NIR"]}
+    write_json(folder / "net.json", record)
+    found = mapping.map_scene(folder / weights.name, scene[0], tmp_path / "out")
+    assert "optical does not name its bands; taken for green, red, NIR." in found["grid"]
+
+
+def test_precision_is_by_default_as_the_training_was_told(weights, scene, tmp_path):
+    folder = shutil.copytree(weights.parent, tmp_path / "weights")
+    record = read_json(folder / "net.json")
+    for told, used in (("float32", "float32"), ("auto", "auto"), ("half", "auto")):
+        record["settings"] = {"precision": told}
+        write_json(folder / "net.json", record)
+        found = mapping.map_scene(folder / weights.name, scene[0], tmp_path / told)
+        assert found["recipe"]["precision"] == used
 
 
 def test_pixels_of_another_size_than_the_trainings_are_remarked(weights, scene, tmp_path):

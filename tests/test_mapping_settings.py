@@ -364,7 +364,7 @@ def test_dates_that_are_none_are_refused(weights, scene, tmp_path, date):
 
 def test_an_almost_empty_scene_is_remarked(weights, scene, tmp_path):
     paths, arrays = scene
-    assert map_scene(weights, paths, tmp_path / "plain")["remarks"] == []
+    assert map_scene(weights, paths, tmp_path / "plain", min_area=0)["remarks"] == []
     low = float(np.sort(arrays["dem"][..., 0].ravel())[-64])
     # 64 of 70 x 45 pixels keep their data, but those in the corner where the optical has none
     values = np.where(arrays["dem"] >= low, arrays["dem"], 0)[..., :1].repeat(2, -1)

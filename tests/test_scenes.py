@@ -258,6 +258,17 @@ def test_tiles_that_declare_other_scales_are_brought_to_the_same_units(tile_tabl
     assert np.array_equal(after.read("ALP-1", "optical"), before.read("ALP-1", "optical"))
 
 
+def test_bands_that_are_named_in_another_order_than_in_the_rasters_are_refused(
+    tile_table, tmp_path
+):
+    with rasterio.open(tile_table.parent / "optical_0.tif", "r+") as file:
+        file.descriptions = ("red", "NIR")
+    told = r"the bands of 'optical' are red, NIR, compile was told NIR, red; bring them"
+    with pytest.raises(InputError, match=told):
+        compile_tiles(tile_table, tmp_path / "out", bands={"optical": ["NIR", "red"]})
+    assert compile_tiles(tile_table, tmp_path / "out", bands={"optical": ["B4", "B5"]})
+
+
 def test_rasters_whose_corners_differ_by_rounding_are_on_one_grid(tile_table, tmp_path):
     values = np.arange(400, dtype=np.int16).reshape(1, 20, 20)
     transform = (30 + 1e-9, 0, 500_000 + 1e-6, 0, -30, 5_000_000)

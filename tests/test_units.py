@@ -113,13 +113,18 @@ def test_pixels_of_zeros_are_remarked_but_for_the_sea():
     filled[:31] = 0
     (remark,) = remarks.no_data({"sar": np.zeros((9, 2))}, "")
     assert remark.startswith("sar: 100% of the pixels are 0;")
-    (remark,) = remarks.no_data({"optical": filled, "dem": filled}, "say {source}={value:g}")
+    coast = np.column_stack([np.maximum(np.arange(-30, 70), 0), np.zeros(100)])
+    (remark,) = remarks.no_data({"optical": filled, "dem": coast}, "say {source}={value:g}")
     assert remark == ("optical: 31% of the pixels are 0; if that means no data, say optical=0.")
     filled[:, 1] = 1  # one band that is 0 is dark
     assert remarks.no_data({"optical": filled}, "") == []
     some = np.ones((100, 2))
     some[0] = 0
     assert remarks.no_data({"optical": some}, "") == []
+    high = np.column_stack([np.arange(4000, 4100), np.arange(100)])
+    high[::20, 0] = 0  # where the slope computed beside them is none
+    (remark,) = remarks.no_data({"dem": high}, "say {source}={value:g}")
+    assert remark == "dem: 5% of the pixels are 0; if that means no data, say dem=0."
 
 
 def test_pixels_of_what_often_means_no_data_are_remarked_and_not_taken_for_values():
