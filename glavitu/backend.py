@@ -54,7 +54,8 @@ def resolve(precision):
     """
     if check_precision(precision) != "auto":
         return precision
-    return "bfloat16" if _UNITS[keras.backend.backend()]() else "float32"
+    has_units = _HAS_UNITS.get(keras.backend.backend())
+    return "bfloat16" if has_units and has_units() else "float32"
 
 
 @contextmanager
@@ -97,6 +98,6 @@ def _torch_units():
     return torch.cuda.is_available() and torch.cuda.get_device_capability()[0] >= 8
 
 
-_UNITS = {"tensorflow": _tensorflow_units, "jax": _jax_units, "torch": _torch_units}
+_HAS_UNITS = {"tensorflow": _tensorflow_units, "jax": _jax_units, "torch": _torch_units}
 
 __all__ = ["in_precision", "keras", "layers", "ops", "resolve"]

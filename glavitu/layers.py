@@ -70,7 +70,9 @@ class BatchNormalization(layers.BatchNormalization):
         self.by_kernel = tensorflow and not self.synchronized
 
     def call(self, inputs, training=None, mask=None):
-        if not (self.by_kernel and inputs.dtype == "bfloat16" and self.scale and self.center):
+        images = len(inputs.shape) == 4 and self.axis in (-1, 3) and mask is None
+        kernel = self.by_kernel and images and self.scale and self.center
+        if not (kernel and inputs.dtype == "bfloat16"):
             return super().call(inputs, training=training, mask=mask)
         from tensorflow.compat.v1 import nn
 
@@ -109,6 +111,8 @@ class SpatialDropout2D(layers.SpatialDropout2D):
     def call(self, inputs, training=False):
         if not training or not self.rate:
             return inputs
+        if self.data_format != "channels_last":
+            return super().call(inputs, training=True)
         batch, _, _, channels = ops.shape(inputs)
         ones = ops.ones((batch, 1, 1, channels), dtype=inputs.dtype)
         return inputs * super().call(ones, training=True)

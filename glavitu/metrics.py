@@ -26,7 +26,9 @@ class ImageIoU(keras.metrics.Mean):
         """Add a batch."""
         truth = ops.cast(ops.argmax(y_true, -1) == self.class_id, "float32")
         found = ops.cast(ops.argmax(y_pred, -1) == self.class_id, "float32")
-        weight = ops.ones_like(truth) if sample_weight is None else sample_weight
+        weight = ops.ones_like(truth)
+        if sample_weight is not None:
+            weight = ops.cast(sample_weight, "float32")
         intersection = ops.sum(weight * truth * found, (1, 2))
         union = ops.sum(weight * ops.maximum(truth, found), (1, 2))
         eps = keras.config.epsilon()
@@ -39,7 +41,12 @@ class ImageIoU(keras.metrics.Mean):
 
 
 def training_metrics(classes, prefix=""):
-    """Return accuracy, and precision, recall and IoU per class, named as in the published logs."""
+    """Return accuracy, and precision, recall and IoU per class, named as in the published logs.
+
+    Of patches that were zoomed, labels are between 0 and 1 along the edges of glaciers. Keras'
+    precision and recall take such a pixel for one of either class, so that in training they are
+    not quite those of the validation.
+    """
     metrics = [keras.metrics.CategoricalAccuracy(name=f"{prefix}accuracy")]
     for c in range(classes):
         metrics += [

@@ -198,7 +198,7 @@ class PatchSequence(keras.utils.PyDataset):
         self.ahead, self.drawn = threads + 1, {}
         bands = [tiles.sources[source] for source in self.inputs]
         shapes = [(size, size, n) for n in (*bands, CLASSES)] + [(size, size)]
-        self.memory = Memory(shapes, batch_size, self.ahead)
+        self.memory = Memory(shapes, self._filled(batch_size), self.ahead)
 
     def __len__(self):
         return self.steps if self.random else -(-len(self.grid) // self.batch_size)
@@ -228,8 +228,7 @@ class PatchSequence(keras.utils.PyDataset):
         changes = [
             Augmentation.draw(self.size, rng) if self.random else Augmentation() for _ in patches
         ]
-        count = -(-len(patches) // self.devices) * self.devices
-        *arrays, weights = self.memory.arrays(count)
+        *arrays, weights = self.memory.arrays(self._filled(len(patches)))
         for array in (*arrays, weights):
             array[len(patches) :] = 0
         variables = [*self.inputs, "groundtruth"]
@@ -250,6 +249,10 @@ class PatchSequence(keras.utils.PyDataset):
             dict.fromkeys(self.heads, labels),
             dict.fromkeys(self.heads, weights),
         )
+
+    def _filled(self, count):
+        """Return how many patches there are with those that fill a batch up for the devices."""
+        return -(-count // self.devices) * self.devices
 
     def plan(self, index):
         """Return the patches of a batch."""

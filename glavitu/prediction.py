@@ -64,6 +64,8 @@ def predict_tile(model, tile, *, stride=None, batch_size=8):
         the stride would leave gaps.
     """
     size, sources = inputs_of(model)
+    if (classes := model.output["output"].shape[-1]) != 2:
+        raise InputError(f"{model.name} tells {classes} classes apart; a map has 2")
     stride = check_stride(stride, size)
     if not isinstance(tile, xr.Dataset):
         raise InputError(

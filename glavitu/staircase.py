@@ -34,7 +34,7 @@ def cuts_of(polygons, grid, distance):
 
 def smooth(polygons, cuts):
     """Cut corners as far as areas stay within 1 % and polygons valid."""
-    smoothed = polygons.copy()
+    smoothed, cuts = polygons.copy(), cuts.copy()
     todo = np.flatnonzero((cuts > 0).all(axis=1))
     while len(todo):
         new = _cut_corners(polygons[todo], cuts[todo])

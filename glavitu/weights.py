@@ -16,7 +16,7 @@ import h5py
 from glavitu.backend import resolve
 from glavitu.errors import InputError
 from glavitu.files import replacing, reserve
-from glavitu.hdf5 import check_all, check_finite, reading
+from glavitu.hdf5 import check_all, check_finite, plain, reading
 from glavitu.models import build_model, inputs_of, sizes_of
 from glavitu.outputs import open_weights, read_built
 from glavitu.profiles import BASELINES
@@ -68,6 +68,11 @@ def _opened(path):
     with open_weights(path) as file, reading(path):
         for key, array in check_all(file).items():
             check_finite(array[()], f"{path}: {key}", "train again")
+        if "model_weights" in file:
+            raise InputError(
+                f"{path} holds a whole model of Keras; load that with keras.models.load_model and "
+                "save its weights"
+            )
         if "layer_names" not in file.attrs and "layers" not in file:
             raise InputError(f"{path} is HDF5 but holds no Keras weights")
         yield file
@@ -213,7 +218,8 @@ def _published_order(model, file_layers):
         layers = [layer for layer in model.layers if layer.name.startswith(prefixes)]
         if prefixes == ("fusion_",):
             # Keras orders parallel branches layer by layer, the published Fusion branch by branch.
-            layers = [x for s in sources for x in layers if x.name.startswith(f"fusion_{s}_")]
+            branch = {s: re.compile(rf"fusion_{re.escape(s)}_(conv|norm)\d") for s in sources}
+            layers = [x for s in sources for x in layers if branch[s].fullmatch(x.name)]
         stage = [weight for layer in layers for weight in layer.weights]
         # whatever is trainable now, statistics of batch normalization come last
         weights += sorted(stage, key=lambda weight: weight.name.startswith("moving_"))
@@ -223,13 +229,14 @@ def _published_order(model, file_layers):
 def _check_keras3(model, file):
     """Compare the shapes in each layer's group of a Keras 3 file with the model's."""
     stored = {key: _shapes_below(group) for key, group in file["layers"].items()}
-    counts = Counter()
+    counts, called = Counter(), {}
     for layer in model.layers:
         key = _snake_case(type(layer).__name__)
         counts[key] += 1
         key += f"_{counts[key] - 1}" if counts[key] > 1 else ""
         expected = sorted(tuple(w.shape) for w in layer.weights)
         found = stored.pop(key, [])
+        called[layer.name] = _layer_name(file["layers"], key)
         if expected != found:
             _check_shape(model, file, layer.name, expected, key, found)
     surplus = [key for key, shapes in stored.items() if shapes]
@@ -238,6 +245,18 @@ def _check_keras3(model, file):
             f"{file.filename} does not fit {model.name}: it has a layer {surplus[0]} that the "
             "model has not"
         )
+    for ours, theirs in called.items():  # equal shapes would hide a swap of sources
+        if theirs != ours and all(name.startswith("fusion_") for name in (ours, theirs)):
+            raise InputError(
+                f"{file.filename} has {theirs} where the model has {ours}: build the model with "
+                "the sources in the order that the file was written for"
+            )
+
+
+def _layer_name(layers, key):
+    """Return what a Keras 3 file calls the layer of a group, an empty text where it does not."""
+    variables = layers.get(f"{key}/vars")
+    return str(plain(variables.attrs).get("name", "")) if variables is not None else ""
 
 
 def _check_shape(model, file, layer, expected, name, found):

@@ -194,6 +194,8 @@ def test_published_weights_are_refused(architecture, tmp_path):
         ),
         (("deeplabv3plus", {"blocks": [2, 2, 1, 2]}), "blocks must be four numbers, each 2 or m"),
         (("deeplabv3plus", {"blocks": [2, 2, 2]}), "blocks must be four numbers"),
+        (("deeplabv3plus", {"dilations": 6}), "dilations must be one number or more, not 6"),
+        (("deeplabv3plus", {"dilations": []}), "dilations must be one number or more"),
     ],
 )
 def test_sizes_that_cannot_be_are_refused(arguments, message):

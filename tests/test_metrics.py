@@ -45,6 +45,14 @@ def test_iou_leaves_out_unlabelled_pixels_and_images():
     assert float(metric.result()) == pytest.approx(1 / 2, abs=1e-6)
 
 
+@pytest.mark.parametrize("dtype", ["bool", "int32", "float32"])
+def test_iou_takes_weights_of_any_type(dtype):
+    truth, found = one_hot([[[1, 1, 0, 0]]]), probabilities([[[0.9, 0.2, 0.7, 0.1]]])
+    metric = ImageIoU(1)
+    metric.update_state(truth, found, np.array([[[1, 1, 0, 1]]], dtype))
+    assert float(metric.result()) == pytest.approx(1 / 2, abs=1e-6)
+
+
 def test_metrics_over_batches_are_those_of_all_images():
     rng = np.random.default_rng(0)
     truth, found = one_hot(rng.integers(0, 2, (6, 8, 8))), probabilities(rng.random((6, 8, 8)))

@@ -3,11 +3,12 @@
 import keras
 import numpy as np
 import pytest
+import xarray as xr
 from conftest import TINY_SIZES
 
-from glavitu import InputError, build_model, load_model, save_weights
+from glavitu import InputError, build_model, load_model, predict_tile, save_weights
 from glavitu.folding import folded
-from glavitu.layers import SpatialDropout2D
+from glavitu.layers import BatchNormalization, SpatialDropout2D
 from glavitu.models import NETWORKS
 
 PUBLISHED = {
@@ -124,11 +125,46 @@ def test_sizes_that_cannot_be_are_refused(arguments, message):
         build_model(**arguments)
 
 
+@pytest.mark.parametrize(
+    ("shape", "options"),
+    [((4, 6, 5, 3), {}), ((4, 3, 6, 5), {"axis": 1}), ((4, 7), {}), ((4, 6, 5, 3), {"mask": True})],
+)
+def test_batch_normalization_in_bfloat16_is_that_of_keras(shape, options):
+    values = np.random.default_rng(0).normal(2, 3, shape).astype("float32")
+    mask = {"mask": np.arange(24).reshape(4, 6, 1) % 3 > 0} if options.pop("mask", None) else {}
+    found = []
+    for kind in (BatchNormalization, keras.layers.BatchNormalization):
+        layer = kind(dtype="mixed_bfloat16", **options)
+        answer = layer(values, training=True, **mask)
+        found.append([np.float32(each) for each in (answer, layer.moving_mean)])
+    for ours, theirs in zip(*found, strict=True):
+        assert np.allclose(ours, theirs, atol=0.05)
+
+
+def test_what_answers_no_patches_is_refused():
+    tile = xr.Dataset({"a": (("y", "x", "band"), np.zeros((16, 16, 2)))})
+    images = {n: keras.Input((n, 16, 2), name="a") for n in (None, 16, 24)}
+    three = build_model(
+        "resunet", inputs={"a": 2}, patch_size=16, classes=3, **TINY_SIZES["resunet"]
+    )
+    half = keras.layers.Conv2D(2, 1, strides=2)(images[16])
+    for model, message in (
+        (keras.Sequential([keras.layers.Dense(2)]), "a network is a Sequential, expected"),
+        (keras.Model({"a": images[16]}, images[16]), "a network is a Functional, expected"),
+        (keras.Model({"a": images[24]}, {"output": images[24]}), "answers no square patches"),
+        (keras.Model({"a": images[16]}, {"output": half}), "answers no square patches"),
+        (three, "resunet tells 3 classes apart; a map has 2"),
+    ):
+        with pytest.raises(InputError, match=message):
+            predict_tile(model, tile)
+
+
+@pytest.mark.parametrize("order", ["channels_last", "channels_first"])
 @pytest.mark.parametrize("training", [True, False])
-def test_spatial_dropout_is_that_of_keras(training):
+def test_spatial_dropout_is_that_of_keras(training, order):
     image = np.random.default_rng(0).normal(size=(3, 8, 6, 5)).astype("float32")
     ours, theirs = (
-        keras.ops.convert_to_numpy(kind(0.4, seed=1)(image, training=training))
+        keras.ops.convert_to_numpy(kind(0.4, seed=1, data_format=order)(image, training=training))
         for kind in (SpatialDropout2D, keras.layers.SpatialDropout2D)
     )
     assert np.allclose(ours, theirs, rtol=1e-6, atol=0)

@@ -86,7 +86,7 @@ def test_gelu_in_bfloat16_is_that_of_float32_rounded():
 def test_auto_is_bfloat16_where_the_machine_is_fast_at_it(monkeypatch):
     for fast, expected in ((True, "bfloat16"), (False, "float32")):
         backend = keras.backend.backend()
-        monkeypatch.setitem(resolve.__globals__["_UNITS"], backend, lambda fast=fast: fast)
+        monkeypatch.setitem(resolve.__globals__["_HAS_UNITS"], backend, lambda fast=fast: fast)
         assert resolve("auto") == expected
         assert resolve("float32") == "float32" and resolve("bfloat16") == "bfloat16"
 
@@ -103,7 +103,7 @@ def test_models_are_built_and_loaded_in_the_faster_precision(monkeypatch, tmp_pa
     sizes, path = TINY_SIZES["resunet"], tmp_path / "a.weights.h5"
     build = partial(build_model, "resunet", inputs={"dem": 1}, patch_size=16, **sizes)
     save_weights(build(), path)
-    units = resolve.__globals__["_UNITS"]
+    units = resolve.__globals__["_HAS_UNITS"]
     for fast, expected in ((True, "bfloat16"), (False, "float32")):
         monkeypatch.setitem(units, keras.backend.backend(), lambda fast=fast: fast)
         for model in (build(precision="auto"), load_model(path, precision="auto")):

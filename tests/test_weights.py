@@ -24,7 +24,9 @@ def write_published(model, path):
         for i, prefixes in enumerate(PUBLISHED_STAGES[model.name]):
             layers = [x for x in model.layers if x.name.startswith(prefixes)]
             if i == 0:
-                layers.sort(key=lambda x: list(model.input).index(x.name.split("_")[1]))
+                source = {x: x.name[len("fusion_") :].rpartition("_")[0] for x in layers}
+                layers = [x for x in layers if source[x]]  # the sum has none, nor weights
+                layers.sort(key=lambda x: list(model.input).index(source[x]))
             weights = [w for x in layers for w in x.trainable_weights]
             groups[f"stage{i}"] = weights + [w for x in layers for w in x.non_trainable_weights]
         file.attrs["layer_names"] = [name.encode() for name in groups]
@@ -133,6 +135,31 @@ def test_sources_of_equal_shape_in_another_order_are_refused(tmp_path):
     swapped = tiny("resunet", inputs={"optical": 3, "sar": 2, "dem": 2})
     with pytest.raises(InputError, match="written for the sources optical, dem, sar, in this ord"):
         load_weights(swapped, tmp_path / "a.weights.h5")
+
+
+def test_keras_own_files_of_sources_in_another_order_are_refused(tmp_path):
+    model = tiny("resunet")
+    model.save_weights(tmp_path / "a.weights.h5")
+    load_weights(tiny("resunet"), tmp_path / "a.weights.h5")
+    swapped = tiny("resunet", inputs={"optical": 3, "sar": 2, "dem": 2})
+    with pytest.raises(InputError, match="has fusion_dem_conv1 where the model has fusion_sar_co"):
+        load_weights(swapped, tmp_path / "a.weights.h5")
+
+
+def test_a_source_may_be_called_as_another_one_begins(tmp_path):
+    inputs = {"sar": 1, "sar_2": 2}
+    model = randomise(tiny("resunet", inputs=inputs))
+    write_published(model, tmp_path / "published.h5")
+    other = tiny("resunet", inputs=inputs)
+    load_weights(other, tmp_path / "published.h5")
+    assert same_weights(model, other)
+
+
+def test_a_whole_model_of_keras_is_told_as_such(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_group("model_weights")
+    with pytest.raises(InputError, match="holds a whole model of Keras; load that with"):
+        load_weights(tiny("resunet"), tmp_path / "a.h5")
 
 
 def test_weights_of_a_network_of_unknown_sizes_are_not_written(tmp_path):

@@ -67,7 +67,7 @@ def build_model(
     precision = resolve(precision)
     builder = (NETWORKS | BASELINES)[architecture]
     tensors = {
-        source: keras.Input((patch_size, patch_size, bands), name=source)
+        source: keras.Input((patch_size, patch_size, bands), name=source, dtype="float32")
         for source, bands in inputs.items()
     }
     with in_precision(precision):
@@ -81,17 +81,24 @@ def build_model(
 
 
 def inputs_of(model):
-    """Return the side of a network's patches in pixels, and source -> bands."""
-    ours = isinstance(model, keras.Model) and all(
-        isinstance(tensors, dict) for tensors in (model.input, model.output)
-    )
-    if not ours or "output" not in model.output:
+    """Return the side of a network's patches in pixels, and source -> bands.
+
+    Raises `InputError` for what answers no square patches of named sources.
+    """
+    built = isinstance(model, keras.Model) and model.built
+    inputs, outputs = (getattr(model, end, None) if built else None for end in ("input", "output"))
+    ours = all(isinstance(tensors, dict) for tensors in (inputs, outputs))
+    if not ours or "output" not in outputs:
         raise InputError(
             f"a network is a {type(model).__name__}, expected a keras.Model of named sources, with "
             "an answer named output, such as build_model and load_model give"
         )
-    shapes = {source: tensor.shape for source, tensor in model.input.items()}
-    return next(iter(shapes.values()))[1], {source: shape[3] for source, shape in shapes.items()}
+    shapes = [tensor.shape for tensor in (*inputs.values(), outputs["output"])]
+    if len({shape[1:3] for shape in shapes}) > 1 or shapes[0][1] != shapes[0][2]:
+        raise InputError(f"{model.name} answers no square patches of one size: {shapes}")
+    if any(None in shape[1:] for shape in shapes):
+        raise InputError(f"{model.name} takes patches of any size; build it for one")
+    return shapes[0][1], {source: tensor.shape[3] for source, tensor in inputs.items()}
 
 
 def sizes_of(model):

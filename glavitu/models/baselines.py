@@ -36,6 +36,8 @@ def deeplabv3plus(
     """
     cv = _keras_cv("deeplabv3plus")
     _check_stages("deeplabv3plus", "blocks", blocks, least=2)
+    if not isinstance(dilations, list | tuple) or not dilations:
+        raise InputError(f"deeplabv3plus: dilations must be one number or more, not {dilations}")
     backbone = cv.models.ResNetV2Backbone(
         stackwise_filters=[filters * 2**stage for stage in range(4)],
         stackwise_blocks=blocks,
