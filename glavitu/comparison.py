@@ -13,16 +13,19 @@ from glavitu.sensors import SKY, SURFACES
 
 REPLICATES = 2000
 LEVELS = (0.025, 0.975)  # of 95 % intervals
+FEWEST = 3  # tiles of a group that has an interval; those of two would be one of the two
+ALL_GLACIER = "all_glacier"  # a method, of `all_glacier`
 
 
 def bootstrap(scores, by="region", *, replicates=REPLICATES, seed=0):
     """Return the IoU of each method in each group, as it is and with tiles and runs drawn anew.
 
     Tiles are drawn with replacement within their group, the same ones for every method, so that
-    differences between methods are paired (Efron and Tibshirani, 1993, chapters 8 and 13). A
-    method's runs are averaged, drawn with replacement too, for all groups alike. Of n tiles or
-    runs, n - 1 are drawn: as many as there are would vary too little where they are few (Rao and
-    Wu, 1988). Tiles without any glacier among them say nothing, and are drawn again.
+    differences between methods are paired (Efron and Tibshirani, 1993, chapters 8 and 13). Of n
+    tiles, n - 1 are drawn: as many as there are would vary too little where they are few (Rao and
+    Wu, 1988). Tiles without any glacier among them say nothing, and are drawn again. A method's
+    runs are averaged; as there are few, what others would give is drawn from Student's
+    t distribution about their mean, for all groups alike.
 
     Parameters
     ----------
@@ -36,7 +39,7 @@ def bootstrap(scores, by="region", *, replicates=REPLICATES, seed=0):
     xarray.Dataset
         ``observed`` (method, group) and ``drawn`` (replicate, method, group). Both are NaN for a
         group without glacier in its labels, for every method; what is drawn is NaN for a group of
-        one tile, too.
+        less than `FEWEST` tiles, too.
     """
     rng = np.random.default_rng(seed)
     groups = {}
@@ -44,7 +47,7 @@ def bootstrap(scores, by="region", *, replicates=REPLICATES, seed=0):
         counts = tiles.set_index(["name", "tile"])[COUNTS].to_xarray()
         glacier = ((counts["tp"] + counts["fn"]) > 0).any("name").values
         draw = xr.DataArray(_draw(glacier, replicates, rng), dims=("replicate", "tile"))
-        drawn = _iou(counts.isel(tile=draw)).where(len(glacier) > 1)
+        drawn = _iou(counts.isel(tile=draw)).where(len(glacier) >= FEWEST)
         groups[group] = xr.Dataset({"observed": _iou(counts), "drawn": drawn})
     result = xr.concat(groups.values(), pd.Index(groups, name="group"))
     methods = scores.drop_duplicates("name").groupby("method", sort=False)["name"]
@@ -53,12 +56,19 @@ def bootstrap(scores, by="region", *, replicates=REPLICATES, seed=0):
 
 
 def _average(runs, rng):
-    """Average what was observed of runs, and in each replicate that of runs drawn among them."""
+    """Average what was observed of runs, and in each replicate draw what the mean could be.
+
+    That is their mean plus t s / sqrt(n), with their standard deviation s and a t of n - 1 degrees
+    of freedom, as a weighted sum of the runs: so its sign is the same in all groups.
+    """
     count, replicates = runs.sizes["name"], runs.sizes["replicate"]
-    draw = rng.integers(count, size=(replicates, max(1, count - 1)))
-    chosen = {"replicate": xr.DataArray(range(replicates), dims="replicate")}
-    chosen["name"] = xr.DataArray(draw, dims=("replicate", "run"))
-    drawn = runs["drawn"].isel(chosen).mean("run", skipna=False)
+    weights = np.full((replicates, count), 1 / count)
+    if count > 1:
+        normal = rng.standard_normal((replicates, count))
+        spread = np.sqrt(rng.chisquare(count - 1, (replicates, 1)) * count)
+        weights += (normal - normal.mean(1, keepdims=True)) / spread
+    weights = xr.DataArray(weights, dims=("replicate", "name"))
+    drawn = (runs["drawn"] * weights).sum("name", skipna=False)
     return xr.Dataset({"observed": runs["observed"].mean("name"), "drawn": drawn})
 
 
@@ -103,6 +113,13 @@ def by_region(scores):
     columns = ["method", "region", *COUNTS, "IoU", "low", "high"]
     columns += ["F1", "precision", "recall", "accuracy"]
     return samples.merge(means, on=["method", "region"], how="left")[columns]
+
+
+def all_glacier(scores):
+    """Return the scores of calling each pixel glacier, which is a yardstick for any other map."""
+    one = scores[scores["name"] == scores["name"].iloc[0]]
+    counts = {"tp": one["tp"] + one["fn"], "fp": one["fp"] + one["tn"], "tn": 0, "fn": 0}
+    return one.assign(name=ALL_GLACIER, method=ALL_GLACIER, **counts)
 
 
 def mean_iou(scores):
@@ -184,8 +201,7 @@ def errors_by_surface(surfaces):
     names = {code: name for name, code in SURFACES.items()}
     sky = surfaces["code"] // 10
     labels = (surfaces["code"] % 10).map(names).where(sky == SKY["clear"])
-    for name in ("shadow", "cloud"):
-        labels = labels.mask(sky == SKY[name], f"in {name}" if name == "shadow" else "under cloud")
+    labels = labels.mask(sky == SKY["shadow"], "in shadow").mask(sky == SKY["cloud"], "under cloud")
     counts = (
         surfaces.assign(surface=labels).groupby(["method", "surface"], sort=False)[COUNTS].sum()
     )

@@ -1,6 +1,7 @@
 """What results look like to people: methods' titles, tables as Markdown, a verdict in words."""
 
 from glavitu import band_ratio
+from glavitu.comparison import ALL_GLACIER, FEWEST
 
 TITLES = {
     "setr": "SETR",
@@ -10,6 +11,7 @@ TITLES = {
     "deeplabv3plus": "DeepLabV3+",
     "segformer": "SegFormer",
     band_ratio.NAME: "Band ratio",
+    ALL_GLACIER: "All glacier",
 }
 
 
@@ -40,14 +42,13 @@ def verdict(tables, profile, reference="glavitu"):
     drawn = "tiles and seeds" if several else "tiles"
     for row in tables["differences"].to_dict("records"):
         side = "above" if row["difference"] > 0 else "below"
-        low, high = (round(row[bound], 3) for bound in ("low", "high"))  # as they are printed
-        sure = "beyond" if low > 0 or high < 0 else "within"
+        sure = "beyond" if row["low"] > 0 or row["high"] < 0 else "within"
         line = f"{title(row['method'])}: {abs(row['difference']):.3f} {side} {title(reference)}"
         if interval := _interval(row):
             line += f"{interval}, {sure} what the choice of {drawn} does"
         lines.append(line)
     if not _interval(best):
-        lines.append("No intervals: a region has a single test tile.")
+        lines.append(f"No intervals: a region has less than {FEWEST} test tiles.")
     elif not several:
         lines.append("One seed: what another seed would change is in no interval.")
     regions = tables["regions"]

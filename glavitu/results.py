@@ -106,8 +106,9 @@ class Results:
         return {name: pd.read_csv(self.out / "logs" / f"{name}_log.csv") for name in names}
 
     def networks(self):
-        """Return a row per method: parameters, scores with intervals, and what they cost."""
-        table = comparison.mean_iou(self.scores)
+        """Return a row per method, and of all glacier: scores, intervals, and what they cost."""
+        yardstick = comparison.all_glacier(self.scores)
+        table = comparison.mean_iou(pd.concat([self.scores, yardstick], ignore_index=True))
         table.insert(1, "network", table["method"].map(title))
         costs = pd.DataFrame(
             {

@@ -18,7 +18,7 @@ def table(ious, regions, method="glavitu", name=None):
 
 def test_the_bootstrap_draws_tiles_within_their_region():
     ious = [0.2, 0.5, 0.8]
-    scores = table([*ious, 0.5, 0.5], [*"AAA", *"BB"])
+    scores = table([*ious, 0.5, 0.5, 0.5], [*"AAA", *"BBB"])
     samples = comparison.bootstrap(scores, replicates=4000)
     assert samples["observed"].values.ravel().tolist() == pytest.approx([0.5, 0.5])
     drawn = samples["drawn"].sel(group="A").values.ravel()
@@ -27,7 +27,7 @@ def test_the_bootstrap_draws_tiles_within_their_region():
     assert values.tolist() == [0.2, 0.35, 0.5, 0.65, 0.8]
     assert counts / 4000 == pytest.approx(np.array([1, 2, 3, 2, 1]) / 9, abs=0.03)
     assert drawn.var() == pytest.approx(np.var(ious, ddof=1) / 3, rel=0.1)  # of a mean of three
-    assert (samples["drawn"].sel(group="B") == 0.5).all()
+    assert np.allclose(samples["drawn"].sel(group="B"), 0.5)
 
 
 def test_intervals_are_those_of_the_mean_for_many_tiles():
@@ -72,26 +72,42 @@ def test_false_alarms_where_there_is_no_glacier_spread_no_seeds():
     assert rows["std over seeds"].tolist() == [0]
 
 
-def test_there_is_no_interval_where_a_region_has_one_tile():
-    row = comparison.mean_iou(table([0.2, 0.4, 0.6], ["A", "A", "B"])).iloc[0]
+def test_there_is_no_interval_where_a_region_has_less_than_three_tiles():
+    scores = table([0.2, 0.4, 0.3, 0.6, 0.6], [*"AAA", *"BB"])
+    row = comparison.mean_iou(scores).iloc[0]
     assert row["mean IoU"] == pytest.approx((0.3 + 0.6) / 2) and np.isnan(row["low"])
-    regions = comparison.by_region(table([0.2, 0.4, 0.6], ["A", "A", "B"])).set_index("region")
+    regions = comparison.by_region(scores).set_index("region")
     assert regions["low"].isna().to_dict() == {"A": False, "B": True}
 
 
+def test_all_glacier_finds_all_and_takes_all_ground_for_it():
+    scores = table([0.2, 0.5], ["A", "A"]).assign(tn=[30, 20], fp=[0, 10])
+    (row,) = comparison.mean_iou(comparison.all_glacier(scores)).to_dict("records")
+    assert row["method"] == "all_glacier"
+    assert row["mean IoU"] == row["pooled IoU"] == pytest.approx(200 / (200 + 30 + 30))
+
+
 def test_every_draw_is_of_all_regions_also_where_a_tile_has_no_glacier():
-    scores = table([0.2, 0, 0, 0.8, 0.8], [*"AAA", *"BB"])
+    scores = table([0.2, 0, 0, 0.8, 0.8, 0.8], [*"AAA", *"BBB"])
     scores.loc[1:2, ["tp", "fn"]] = 0
     samples = comparison.bootstrap(scores, replicates=200)
-    assert (samples["drawn"].sel(group="A") == 0.2).all()
+    assert np.allclose(samples["drawn"].sel(group="A"), 0.2)
     row = comparison.mean_iou(scores).iloc[0]
     assert row[["mean IoU", "low", "high"]].tolist() == pytest.approx([0.5] * 3)
-    scores["fp"] = [0, 100, 100, 0, 0]  # false alarms in the tile without glacier count where drawn
-    assert set(comparison.bootstrap(scores)["drawn"].sel(group="A").values.ravel()) == {0.1, 0.2}
+    scores["fp"] = [
+        0,
+        100,
+        100,
+        0,
+        0,
+        0,
+    ]  # false alarms in the tile without glacier count where drawn
+    drawn = comparison.bootstrap(scores)["drawn"].sel(group="A").values.ravel()
+    assert set(drawn.round(6)) == {0.1, 0.2}
 
 
 def test_a_region_without_glacier_does_not_count():
-    scores = table([0.4, 0.4, 0, 0], ["A", "A", "B", "B"])
+    scores = table([0.4, 0.4, 0.4, 0, 0], [*"AAA", *"BB"])
     scores.loc[scores["region"] == "B", ["tp", "fn"]] = 0
     row = comparison.mean_iou(scores).iloc[0]
     assert row[["mean IoU", "low", "high"]].tolist() == pytest.approx([0.4] * 3)
@@ -152,14 +168,16 @@ def test_regions_hold_means_over_runs():
 
 def test_intervals_hold_what_another_seed_would_change():
     ious = {"a": 0.5, "b": 0.6, "c": 0.7}
-    runs = [table([iou] * 4, ["A", "A", "B", "B"], name=name) for name, iou in ious.items()]
-    other = table([0.6] * 4, ["A", "A", "B", "B"], method="setr")
+    runs = [table([iou] * 6, [*"AAABBB"], name=name) for name, iou in ious.items()]
+    other = table([0.6] * 6, [*"AAABBB"], method="setr")
     scores = pd.concat([*runs, other], ignore_index=True)
-    samples = comparison.bootstrap(scores, replicates=4000)
+    samples = comparison.bootstrap(scores, replicates=20_000)
     drawn = samples["drawn"].sel({"method": "glavitu"})
-    assert (drawn.sel(group="A") == drawn.sel(group="B")).all()  # one draw of runs for all
-    # two of three: the variance of their mean is that of a mean of three, s^2 / 3
-    assert float(drawn.sel(group="A").var()) == pytest.approx(0.01 / 3, rel=0.1)
-    assert (samples["drawn"].sel({"method": "setr"}) == 0.6).all()
+    assert np.allclose(drawn.sel(group="A"), drawn.sel(group="B"))  # one draw of runs for all
+    # s / sqrt(3) times the quantiles of Student's t of two degrees of freedom, from a table
+    errors = (drawn.sel(group="A") - 0.6) / (0.1 / np.sqrt(3))
+    for level, quantile in ((0.5, 0), (0.75, 0.816), (0.95, 2.920), (0.025, -4.303)):
+        assert float(errors.quantile(level)) == pytest.approx(quantile, rel=0.08, abs=0.03)
+    assert np.allclose(samples["drawn"].sel({"method": "setr"}), 0.6)
     assert samples["observed"].values == pytest.approx(0.6)
     assert list(samples["method"].values) == ["glavitu", "setr"]

@@ -111,16 +111,17 @@ def test_the_verdict_says_how_far_the_others_are_apart():
         "SETR: 0.050 above GlaViTU (-0.010 to 0.100), within what the choice of tiles does",
         "One seed: what another seed would change is in no interval.",
     ]
-    for low, sure in ((0.0004, "(0.000 to 0.100), within"), (0.0006, "(0.001 to 0.100), beyond")):
+    for low, sure in ((-0.0006, "(-0.001 to 0.100), within"), (0.0006, "(0.001 to 0.100), beyond")):
         other = tables | {"differences": tables["differences"].assign(low=low)}
         assert sure in report.verdict(other, "x")
     seeds = tables | {"networks": tables["networks"].assign(**{"std over seeds": 0.01})}
     assert "One seed" not in report.verdict(seeds, "x")
+    assert "within what the choice of tiles and seeds does" in report.verdict(seeds, "x")
     for name in tables:
         tables[name] = tables[name].assign(low=float("nan"), high=float("nan"))
     assert report.verdict(tables, "x").splitlines()[1:] == [
         "SETR: 0.050 above GlaViTU",
-        "No intervals: a region has a single test tile.",
+        "No intervals: a region has less than 3 test tiles.",
     ]
 
 
