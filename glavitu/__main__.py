@@ -89,17 +89,18 @@ def calibrate(name, profile, data, precision, **options):
     """Fit the confidence of a training to the validation tiles; `map` uses it."""
     profile = _profile_for(["val"], profile, data, precision=precision)
     from glavitu.calibration import calibrate
-    from glavitu.temperature import TEMPERATURES
+    from glavitu.platt import is_extreme
+    from glavitu.remarks import LITTLE_TOLD
 
     found = calibrate(name or "glavitu", profile=profile, data=data, **options)
     click.echo(
-        f"temperature {found['temperature']:.3f}; expected calibration error "
+        f"slope {found['slope']:.3f}, shift {found['shift']:.3f}; expected calibration error "
         f"{found['ece_before']:.4f} before, {found['ece_after']:.4f} after"
     )
     if found["ece_after"] > found["ece_before"]:
         click.echo("By that measure it makes confidence worse; remove the file to map without it.")
-    if not 1.01 * min(TEMPERATURES) < found["temperature"] < 0.99 * max(TEMPERATURES):
-        click.echo("That is the last of those tried: is the network right more often than not?")
+    if is_extreme(found["slope"]):
+        click.echo(LITTLE_TOLD)
 
 
 @cli.command("map")

@@ -1,4 +1,4 @@
-"""Calibrate the confidence of a network: fit its temperature to the validation tiles."""
+"""Calibrate the confidence of a network: fit slope and shift to the validation tiles."""
 
 import pandas as pd
 
@@ -13,17 +13,17 @@ from glavitu.evaluation import (
 from glavitu.files import locked, scratch, write_json
 from glavitu.hdf5_writing import write_netcdf
 from glavitu.outputs import Outputs, calibration_path
+from glavitu.platt import Histogram, calibrated, read_checked
 from glavitu.prediction import predict_tile
 from glavitu.profiles import load_profile
 from glavitu.progress import progress, say
 from glavitu.provenance import fingerprint, provenance
-from glavitu.temperature import Histogram, apply_temperature, read_checked
 from glavitu.tiles import UNLABELLED, find_split, open_tiles
 from glavitu.trained import find_trained
 
 
 def calibrate(name, *, profile="demo", data=None, out="."):
-    """Fit the temperature of a training to the validation tiles.
+    """Fit slope and shift of a training to the validation tiles (see `glavitu.platt`).
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ def calibrate(name, *, profile="demo", data=None, out="."):
     Returns
     -------
     dict
-        What was written: the temperature; ece_before and ece_after, the expected calibration error
+        What was written: slope and shift; ece_before and ece_after, the expected calibration error
         (see `glavitu.evaluation.calibration_error`); pixels, how many were labelled; bins, the
         pixels by probability (see `reliability`); what it was made of and with.
 
@@ -63,7 +63,7 @@ def calibrate(name, *, profile="demo", data=None, out="."):
 
 
 def _fit(path, recipe, trained, tiles):
-    """Predict the tiles, fit the temperature and write what came of it."""
+    """Predict the tiles, fit slope and shift and write what came of it."""
     model = trained.load_for(tiles)
     with scratch(path.with_name(f".part-{path.stem}")) as folder:
         files = [folder / f"{i}.nc" for i in range(len(tiles))]
@@ -78,29 +78,29 @@ def _fit(path, recipe, trained, tiles):
 
 
 def _compare(files):
-    """Fit the temperature to predictions in files, and count pixels before and after it."""
+    """Fit slope and shift to predictions in files, and count pixels before and after."""
     histogram = Histogram()
     for prediction in map(read_prediction, files):
         truth, probability = prediction["groundtruth"].values, prediction["probability"].values
         labelled = truth != UNLABELLED
         histogram.add(probability[labelled], truth[labelled] == 1)
-    temperature = histogram.fit()
-    tables = {"before": _count(files, 1), "after": _count(files, temperature)}
+    calibration = histogram.fit()
+    tables = {"before": _count(files, None), "after": _count(files, calibration)}
     bins = pd.concat([table.assign(method=method) for method, table in tables.items()])
     errors = {f"ece_{method}": float(calibration_error(t)) for method, t in tables.items()}
     return {
-        "temperature": temperature,
+        **calibration._asdict(),
         **errors,
         "pixels": int(histogram.pixels.sum()),
         "bins": bins.to_dict("records"),
     }
 
 
-def _count(files, temperature):
+def _count(files, calibration):
     tables = []
     for prediction in map(read_prediction, files):
-        calibrated = apply_temperature(prediction["probability"], temperature)
-        prediction["probability"] = (("y", "x"), calibrated)
+        probability = calibrated(prediction["probability"], calibration)
+        prediction["probability"] = (("y", "x"), probability)
         tables.append(count_probabilities(prediction))
     return pd.concat(tables).groupby("bin", as_index=False).sum()
 

@@ -10,10 +10,10 @@ from glavitu.mapping import map_scene
 from glavitu.mapping_settings import check_options, read_trained
 from glavitu.options import counted
 from glavitu.outputs import record_path
+from glavitu.platt import read_calibration
 from glavitu.progress import say
 from glavitu.streaming import connected
 from glavitu.tables import inside, read_table
-from glavitu.temperature import read_calibration
 
 FIXED_COLUMNS = ("name", "date", "reference")
 SUMMARY = "scenes.csv"

@@ -15,19 +15,21 @@ from glavitu.inventories import about, read_outlines
 from glavitu.local_rasters import check_local, fingerprint_of
 from glavitu.mapping_outputs import compare, draw, write_maps
 from glavitu.mapping_settings import (
+    OUTPUTS,
     by_source,
+    changed_files,
     check_options,
     check_outputs,
     clear,
     finished,
     read_trained,
 )
+from glavitu.platt import is_extreme, read_calibration
 from glavitu.progress import say
 from glavitu.provenance import fingerprint, provenance
 from glavitu.stacks import open_scene
 from glavitu.streaming import connected, predict_scene, remove_parts, reuse
 from glavitu.strips import Job, check_dropout, opened
-from glavitu.temperature import read_calibration
 
 CACHE = 128 << 20  # bytes of GDAL's; its own choice is a share of the machine's memory
 
@@ -157,7 +159,7 @@ def map_scene(
         "inputs": built["inputs"],
         "size": built["patch_size"],
         "scaling": scaling,
-        "temperature": read_calibration(weights),
+        "calibration": read_calibration(weights),
         "outlines": {key: options.pop(key) for key in ("min_area", "smooth", "date")},
     } | options
     inventory, given = None, None
@@ -192,7 +194,7 @@ def map_scene(
                 _compare(out, record, inventory, given)
                 if not made:
                     draw(scene, out, inventory, recipe["picture"])
-                write_json(out / "map.json", record)
+                _write_record(out, record)
     return record
 
 
@@ -205,7 +207,15 @@ def _absolute(paths):
 
 
 def _is_compared(out, record, reference):
-    return record.get("reference") == reference and (out / "comparison.csv").exists()
+    same = record.get("reference") == reference
+    return same and not changed_files(out, record, ["comparison.csv"])
+
+
+def _write_record(out, record):
+    """Write ``map.json`` with fingerprints of the files of a map that is there as a whole."""
+    names = [*OUTPUTS, *(["comparison.csv"] if record.get("reference") else [])]
+    record["files"] = {name: fingerprint(out / name) for name in names}
+    write_json(out / "map.json", record)
 
 
 def _make(scene, out, recipe, built, reference, scheduler):
@@ -221,6 +231,8 @@ def _make(scene, out, recipe, built, reference, scheduler):
     told += remarks.no_data(pixels, "say so by nodata, here {source}={value:.17g}")
     settings = {key: recipe[key] for key in Job._fields}
     job = Job(**settings | {"scaling": scaling, "precision": resolve(recipe["precision"])})
+    if recipe["calibration"] and is_extreme(recipe["calibration"][0]):
+        told.append(remarks.LITTLE_TOLD)
     if scheduler is None:
         opened(job)  # weights that cannot be used show before anything is written
     replaced = reuse(scene, out, recipe)
@@ -240,7 +252,7 @@ def _make(scene, out, recipe, built, reference, scheduler):
     record["remarks"] = told + remarks.mostly_empty(record["share_with_data"])
     draw(scene, out, reference, recipe["picture"])
     record["provenance"] = provenance()
-    write_json(out / "map.json", record)
+    _write_record(out, record)
     remove_parts(out, recipe)
     return record
 

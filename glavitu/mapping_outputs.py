@@ -11,9 +11,9 @@ from glavitu.bands import colours_of, in_words
 from glavitu.files import quietly, replacing, reserve
 from glavitu.inventories import read_outlines
 from glavitu.outlines import trace, valid_extent, write_outlines
+from glavitu.platt import confidence
 from glavitu.plots import plot_quicklook, stretch
 from glavitu.streaming import ROWS
-from glavitu.temperature import confidence
 from glavitu.tiles import UNLABELLED
 
 PICTURE = 1200  # most pixels of a side of the picture
@@ -23,15 +23,14 @@ CLASS_COLOURS = {0: (225, 220, 210, 255), 1: (0, 114, 178, 255), UNLABELLED: (0,
 def write_maps(raw, scene, out, record):
     """Write rasters and outlines from raw probabilities (y, x), strip by strip; sum them up."""
     recipe = record["recipe"]
-    temperature = recipe["temperature"] or 1.0
     rasters = {
         "glacier": (_classes, "uint8", UNLABELLED, "1 glacier, 0 not, 255 no data"),
         "probability": (np.asarray, "float32", np.nan, "probability of glacier"),
         "confidence": (
-            lambda p: confidence(p, temperature),
+            lambda p: confidence(p, recipe["calibration"]),
             "float32",
             np.nan,
-            f"probability of the class mapped{', calibrated' if recipe['temperature'] else ''}",
+            f"probability of the class mapped{', calibrated' if recipe['calibration'] else ''}",
         ),
     }
     for name, kind in rasters.items():

@@ -13,12 +13,13 @@ from glavitu.files import read_json
 from glavitu.outputs import read_built, read_record, record_path
 from glavitu.profiles import PRECISIONS, check_precision
 from glavitu.progress import say
+from glavitu.provenance import fingerprint
 from glavitu.units import are_numbers, as_whole, check_factors, check_scaling, is_whole
 from glavitu.windows import check_stride
 
 RAW = ".part-probability.f32"  # the probabilities so far; their settings beside them end in .json
-AFTERWARDS = ("temperature", "picture", "outlines")  # of a recipe; they change no probability
-UNSPOKEN = {"temperature": "another calibration", "fingerprints": "another content of {}"}
+AFTERWARDS = ("calibration", "picture", "outlines")  # of a recipe; they change no probability
+UNSPOKEN = {"calibration": "another calibration", "fingerprints": "another content of {}"}
 OUTPUTS = ("glacier.tif", "probability.tif", "confidence.tif", "outlines.gpkg", "quicklook.png")
 
 
@@ -177,8 +178,10 @@ def finished(out, recipe, overwrite):
         raise InputError(f"{path} holds no settings of a map; name another folder (out)")
     old = placed(record["recipe"], recipe)
     change = changes(_compared(old), _compared(recipe), UNSPOKEN)
-    if not change and all((out / name).exists() for name in OUTPUTS):
+    if not change and not (lost := changed_files(out, record, OUTPUTS)):
         return record
+    if not change:
+        say(f"{out.name}: {lost[0]} is not what was written there; made again")
     if change and not overwrite:
         kept = ", which predicts nothing again" * (decisive(old) == decisive(recipe))
         raise InputError(
@@ -188,6 +191,16 @@ def finished(out, recipe, overwrite):
     if change:
         say(f"{out.name}: the map with {change} will be replaced")
     return None
+
+
+def changed_files(out, record, names):
+    """Return those files of a map that are gone, or not what its record says."""
+    said = record.get("files") or {}
+    return [
+        name
+        for name in names
+        if not (out / name).is_file() or (name in said and fingerprint(out / name) != said[name])
+    ]
 
 
 def placed(old, new):

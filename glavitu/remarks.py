@@ -5,6 +5,7 @@ import numpy as np
 from glavitu.units import evenly
 
 NO_GLACIER = "The reference has no glacier where the scene has data; are its place and CRS right?"
+LITTLE_TOLD = "By the calibration, probabilities tell little; is the network mostly right?"
 FILLERS = (-9999.0, -99999.0, -32768.0, -32767.0, float(np.finfo(np.float32).min))
 SAMPLE = 10_000  # pixels of a tile that are looked at
 # A remark is made

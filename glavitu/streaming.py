@@ -13,7 +13,7 @@ from rasterio.windows import Window
 
 from glavitu.errors import InputError
 from glavitu.files import naming, read_json, write_json
-from glavitu.mapping_settings import RAW, decisive, placed
+from glavitu.mapping_settings import RAW, changed_files, decisive, placed
 from glavitu.progress import progress, say
 from glavitu.strips import predict_strip, scene_starts
 
@@ -48,6 +48,8 @@ def reuse(scene, out, recipe):
     if not ((out / "map.json").exists() and map_.exists()):
         return None
     record = read_json(out / "map.json", "recipe")
+    if changed_files(out, record, [map_.name]):
+        return None
     if decisive(placed(record["recipe"], recipe)) != decisive(recipe):
         return None
     height, width = scene.shape

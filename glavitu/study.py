@@ -85,7 +85,7 @@ def _run(name, profile, data, out, overwrite):
             json.dumps(parameters),
             *(fingerprint(path) for path in inputs),
         )
-        if _stamp_of(target) == (stamp := _stamp(key, out, results, known)):
+        if (stamp := _stamp_of(target)) and _holds(stamp, key, out, results, known):
             click.echo(f"{target.stem}: up to date")
         else:
             started = time.perf_counter()
@@ -100,7 +100,7 @@ def _run(name, profile, data, out, overwrite):
             click.echo(f"{target.stem}: done in {time.perf_counter() - started:.0f} s")
         known |= set(stamp["results"])
         if "name" in parameters:  # what follows uses what a training and its test left
-            key = _digest(key, json.dumps(stamp))
+            key = _digest(key, json.dumps(stamp, sort_keys=True))
     if notebook != "05_map_a_scene":
         click.echo("05_map_a_scene: not run, as the profile names no scene")
     click.echo(f"results: {out / 'results.csv'}, {out / 'tables'}, {out / 'figures'}")
@@ -248,15 +248,25 @@ def _execute(source, target, parameters):
         ) from None
 
 
+def _holds(stamp, key, out, results, known):
+    """Tell whether a stamp is of this key, and all results are as they were, whatever is beside."""
+    if not isinstance(stamp, dict) or not isinstance(stamp.get("results"), dict):
+        return False
+    now = _stamp(key, out, results, known)
+    found = {name: now["results"].get(name) for name in stamp["results"]}
+    return stamp["key"] == key and stamp["results"] == found and bool(found)
+
+
 def _stamp(key, out, results, known):
     """Return what tells that a notebook is up to date: its key, and its results as they are now.
 
-    Of folders, files below `out` that are `known` from notebooks before are left out.
+    Of folders, files below `out` that are `known` from notebooks before are left out, and what GIS
+    software writes beside rasters that it shows.
     """
     files = []
     for path in results:
         files += sorted(path.glob("[!.]*")) if path.is_dir() else [path]
-    names = {path.relative_to(out).as_posix(): path for path in files}
+    names = {p.relative_to(out).as_posix(): p for p in files if not p.name.endswith(".aux.xml")}
     return {
         "key": key,
         "results": {

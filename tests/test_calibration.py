@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from conftest import TINY_SIZES
 from matplotlib import pyplot as plt
-from scipy.optimize import brentq
+from scipy.optimize import fsolve
 from scipy.special import expit, logit
 
 from glavitu import InputError, build_model, load_model, open_tiles, predict_tile
@@ -15,110 +15,131 @@ from glavitu.backend import resolve
 from glavitu.calibration import calibrate, reliability
 from glavitu.charts import plot_reliability
 from glavitu.outputs import calibration_path
-from glavitu.prediction_datasets import as_prediction
-from glavitu.temperature import (
-    TEMPERATURES,
+from glavitu.platt import (
+    SLOPES,
+    Calibration,
     Histogram,
-    apply_temperature,
+    calibrated,
     confidence,
-    fit_temperature,
+    fit_calibration,
+    is_extreme,
     read_calibration,
 )
+from glavitu.prediction_datasets import as_prediction
 from glavitu.weights import save_weights
 
 
-def pixels_too_sure_by(temperature, count=200_000):
-    """Return probabilities that are true only after scaling by `temperature`, and labels."""
+def pixels_too_sure_by(slope, shift=0.0, count=200_000):
+    """Return probabilities that are true only after calibration, and labels."""
     rng = np.random.default_rng(0)
     logits = rng.normal(-0.5, 1.5, count)
-    return expit(logits * temperature), rng.random(count) < expit(logits)
+    return expit((logits - shift) / slope), rng.random(count) < expit(logits)
 
 
-def temperature_of_all_pixels(probability, glacier):
-    """Return where the derivative of the log likelihood, by 1 / T, of every pixel is zero."""
+def fitted_to_all_pixels(probability, glacier):
+    """Return where the derivatives of the log likelihood of every pixel are zero."""
     logits = logit(np.clip(np.asarray(probability, np.float64), 1e-6, 1 - 1e-6))
-    return 1 / brentq(lambda factor: logits @ (glacier - expit(factor * logits)), 0.01, 100)
+
+    def derivatives(parameters):
+        missing = glacier - expit(parameters[0] * logits + parameters[1])
+        return logits @ missing / len(logits), missing.mean()
+
+    return fsolve(derivatives, (1, 0))
 
 
-@pytest.mark.parametrize("temperature", [0.4, 1, 2.5])
-def test_the_temperature_that_was_used_is_found(temperature):
-    probability, glacier = pixels_too_sure_by(temperature)
-    assert fit_temperature(probability, glacier) == pytest.approx(temperature, rel=0.02)
+@pytest.mark.parametrize(("slope", "shift"), [(2.5, 0), (1, 0.7), (0.4, -1)])
+def test_the_slope_and_the_shift_that_are_true_are_found(slope, shift):
+    found = fit_calibration(*pixels_too_sure_by(slope, shift))
+    assert found.slope == pytest.approx(slope, rel=0.02)
+    assert found.shift == pytest.approx(shift, abs=0.02)
 
 
-def test_a_temperature_by_hand():
+def test_a_calibration_by_hand():
     # Three of four pixels said to be glacier by 0.9 are, and one of four said to be by 0.1:
-    # logit(0.9) / T = log(9) / T must be logit(3 / 4) = log(3), and the same with minus.
+    # slope logit(0.9) must be logit(3 / 4), and the same with minus.
     probability, glacier = [0.9] * 4 + [0.1] * 4, [1, 1, 1, 0, 1, 0, 0, 0]
-    assert fit_temperature(probability, glacier) == pytest.approx(2, abs=1e-4)
+    assert fit_calibration(probability, glacier) == pytest.approx((0.5, 0), abs=1e-4)
+    # Three and one of eight: slope log(9) + shift = log(3 / 5), shift - slope log(9) = log(1 / 7)
+    probability, glacier = [0.9] * 8 + [0.1] * 8, [1] * 3 + [0] * 5 + [1] + [0] * 7
+    slope = (np.log(3 / 5) - np.log(1 / 7)) / 2 / np.log(9)
+    expected = slope, np.log(3 / 5) - slope * np.log(9)
+    assert fit_calibration(probability, glacier) == pytest.approx(expected, abs=1e-4)
 
 
-@pytest.mark.parametrize("temperature", [0.4, 2.5, 6])
-def test_the_fit_to_the_histogram_is_the_fit_to_all_pixels(temperature):
-    # 6: a part of the probabilities is 0 or 1 in float32
-    probability, glacier = pixels_too_sure_by(temperature)
+@pytest.mark.parametrize(("slope", "shift"), [(2.5, 0.5), (0.4, 0), (1 / 6, -0.5)])
+def test_the_fit_to_the_histogram_is_the_fit_to_all_pixels(slope, shift):
+    # 1 / 6: a part of the probabilities is 0 or 1 in float32
+    probability, glacier = pixels_too_sure_by(slope, shift)
     probability = probability.astype(np.float32)
-    expected = temperature_of_all_pixels(probability, glacier)
-    assert fit_temperature(probability, glacier) == pytest.approx(expected, abs=1e-3)
+    expected = fitted_to_all_pixels(probability, glacier)
+    assert fit_calibration(probability, glacier) == pytest.approx(expected, abs=1e-3)
 
 
 def test_a_histogram_of_parts_is_that_of_the_whole_and_counts_every_pixel():
-    probability, glacier = pixels_too_sure_by(3, 3000)
+    probability, glacier = pixels_too_sure_by(1 / 3, count=3000)
     probability[:3] = 0, 1, 1 + 1e-7
     parts = Histogram()
     for part in (slice(0, 700), slice(700, 700), slice(700, None)):
         parts.add(probability[part], glacier[part])
     assert (parts.pixels.sum(), parts.glacier.sum()) == (3000, glacier.sum())
-    assert parts.fit() == pytest.approx(fit_temperature(probability, glacier), abs=1e-9)
+    assert parts.fit() == pytest.approx(fit_calibration(probability, glacier), abs=1e-7)
 
 
-def test_temperatures_stay_within_bounds_where_the_map_is_all_right_or_all_wrong():
-    assert fit_temperature([0.8, 0.2], [True, False]) == pytest.approx(TEMPERATURES[0], rel=1e-3)
-    assert fit_temperature([0.8, 0.2], [False, True]) == pytest.approx(TEMPERATURES[1], rel=1e-3)
+def test_slopes_stay_within_bounds_where_the_map_is_all_right_or_all_wrong():
+    right = fit_calibration([0.8, 0.2], [True, False]).slope
+    wrong = fit_calibration([0.8, 0.2], [False, True]).slope
+    assert 10 < right <= SLOPES[1] and wrong == pytest.approx(SLOPES[0])
+    assert is_extreme(wrong) and not is_extreme(1)
 
 
 @pytest.mark.parametrize("glacier", [[], [True, True], [False, False]])
 def test_one_class_alone_is_refused(glacier):
     with pytest.raises(InputError, match="both glacier and background"):
-        fit_temperature([0.7] * len(glacier), glacier)
+        fit_calibration([0.7] * len(glacier), glacier)
+
+
+@pytest.mark.parametrize("glacier", [[1, 0, 255], [1, 0], [0.5, 0, 1]])
+def test_labels_that_are_none_are_refused(glacier):
+    with pytest.raises(InputError, match="expected for each probability whether it is of glacier"):
+        fit_calibration([0.7, 0.2, 0.1], glacier)
 
 
 def test_probabilities_that_are_no_numbers_are_refused():
     with pytest.raises(InputError, match="not a number"):
-        fit_temperature([0.2, np.nan], [False, True])
+        fit_calibration([0.2, np.nan], [False, True])
 
 
-@pytest.mark.parametrize("temperature", [0.05, 0.5, 1.7, 20])
-def test_calibration_keeps_the_order_and_the_map(temperature):
+@pytest.mark.parametrize("slope", [0.05, 0.5, 1.7, 20])
+def test_calibration_keeps_the_order(slope):
     probability = np.linspace(0, 1, 1001)
-    calibrated = apply_temperature(probability, temperature)
-    assert calibrated.dtype == np.float32
-    assert (np.diff(calibrated) >= 0).all() and (np.diff(calibrated[450:551]) > 0).all()
-    assert calibrated[500] == 0.5
-    assert np.array_equal(calibrated > 0.5, probability > 0.5)
-    assert np.allclose(calibrated + calibrated[::-1], 1, atol=1e-6)
+    found = calibrated(probability, Calibration(slope, 0))
+    assert found.dtype == np.float32
+    assert (np.diff(found) >= 0).all() and (np.diff(found[450:551]) > 0).all()
+    assert np.allclose(found + found[::-1], 1, atol=1e-6)
 
 
 def test_calibrated_probabilities_by_hand():
-    # odds of 9 become 9 ** (1 / 2) = 3, and 9 ** 2 = 81
-    assert apply_temperature([[0.1, 0.9]], 2) == pytest.approx(np.array([[0.25, 0.75]]))
-    assert apply_temperature([0.9], 0.5) == pytest.approx(81 / 82)
+    # odds of 9 become 9 ** (1 / 2) = 3, and 9 ** 2 = 81, times e ** shift
+    assert calibrated([[0.1, 0.9]], (0.5, 0)) == pytest.approx(np.array([[0.25, 0.75]]))
+    assert calibrated([0.9], (2, 0)) == pytest.approx(81 / 82)
+    assert calibrated([0.5, 0.9], (0.5, np.log(2))) == pytest.approx([2 / 3, 6 / 7])
     # 1 is taken as 1 - 1e-6, odds of a million, which become 1000
-    assert apply_temperature([0, 1], 2) == pytest.approx([1 / 1001, 1000 / 1001], rel=1e-5)
+    assert calibrated([0, 1], (0.5, 0)) == pytest.approx([1 / 1001, 1000 / 1001], rel=1e-5)
 
 
-def test_a_temperature_of_one_changes_nothing_and_no_data_stays_no_data():
+def test_without_a_calibration_nothing_changes_and_no_data_stays_no_data():
     probability = np.append(np.random.default_rng(0).random(1000, np.float32), [0, 1])
-    assert np.array_equal(apply_temperature(probability.astype(np.float32), 1), probability)
-    for temperature in (1, 3):
-        assert np.isnan(apply_temperature([0.3, np.nan], temperature)).tolist() == [False, True]
-        assert np.isnan(confidence([0.3, np.nan], temperature)).tolist() == [False, True]
+    assert np.array_equal(calibrated(probability.astype(np.float32), None), probability)
+    for calibration in (None, Calibration(0.3, 1)):
+        assert np.isnan(calibrated([0.3, np.nan], calibration)).tolist() == [False, True]
+        assert np.isnan(confidence([0.3, np.nan], calibration)).tolist() == [False, True]
 
 
 def test_confidence_is_that_of_the_mapped_class():
-    # odds of 4 and of 1 / 4 become 2 and 1 / 2
-    found = confidence([0.8, 0.2, 0.5], 2)
+    # odds of 4 and of 1 / 4 become 2 and 1 / 2, and then a quarter of that
+    found = confidence([0.8, 0.2, 0.5], (0.5, 0))
     assert found == pytest.approx([2 / 3, 2 / 3, 0.5]) and found.dtype == np.float32
+    assert confidence([0.8, 0.2, 0.5], (0.5, -np.log(4))) == pytest.approx([1 / 3, 8 / 9, 4 / 5])
 
 
 def relabel(data, change):
@@ -149,7 +170,7 @@ def trained(tiny_data, tiny_profile, tmp_path):
 
 @pytest.fixture
 def known(monkeypatch):
-    """Let the network answer with what is too sure by a temperature of 3."""
+    """Let the network answer with three times the log odds that are true, and 0.5 more."""
 
     def answer(model, tile, **_):
         rng = np.random.default_rng(len(tile.attrs["tile"]))
@@ -157,7 +178,7 @@ def known(monkeypatch):
         # Where x is N(m, 2 m) on glacier and N(-m, 2 m) elsewhere (mean, variance), the log odds of
         # glacier are x plus those of the tile, 0.4 to 0.6 here; m is 2.
         logits = rng.normal(2 * sign, 2) + np.log(0.4 / 0.6)
-        probability = expit(3 * logits).astype(np.float32)
+        probability = expit(3 * logits + 0.5).astype(np.float32)
         probability[:2] = probability[-2:] = 0.5  # padding
         return as_prediction(tile, probability, (probability > 0.5).astype(np.uint8))
 
@@ -170,11 +191,12 @@ PIXELS = 36 * 36 * 2 - 10 * 36
 
 def test_a_network_that_is_too_sure_is_mended(trained, tmp_path, known):
     result = calibrate("mine", **trained)
-    assert result["temperature"] == pytest.approx(3, rel=0.15)
+    assert result["slope"] == pytest.approx(1 / 3, rel=0.15)
+    assert result["shift"] == pytest.approx(-0.5 / 3, abs=0.1)
     assert result["ece_before"] > 0.05 > 0.03 > result["ece_after"]
     assert result["pixels"] == PIXELS
     weights = tmp_path / "weights" / "mine.weights.h5"
-    assert read_calibration(weights) == result["temperature"]
+    assert read_calibration(weights) == (result["slope"], result["shift"])
     assert not list(tmp_path.rglob(".part-*"))
 
 
@@ -202,9 +224,9 @@ def test_labelled_pixels_of_the_validation_tiles_are_what_is_calibrated(trained,
         for key in ("groundtruth", "probability")
     )
     truth, probability = truth[truth != 255], probability[truth != 255]
-    expected = temperature_of_all_pixels(probability, truth)
-    assert result["temperature"] == pytest.approx(expected, abs=1e-3)
-    assert TEMPERATURES[0] < expected < 1
+    expected = fitted_to_all_pixels(probability, truth)
+    assert [result["slope"], result["shift"]] == pytest.approx(expected, abs=1e-3)
+    assert 1 < expected[0] < SLOPES[1]
     assert result["pixels"] == len(truth) == PIXELS
     # the error by hand: distance of mean probability and share of glacier in each twentieth
     bins = np.minimum(probability * 20, 19).astype(int)
@@ -212,8 +234,8 @@ def test_labelled_pixels_of_the_validation_tiles_are_what_is_calibrated(trained,
     assert result["ece_before"] == pytest.approx(ece, abs=1e-5)
     curve = reliability(result).set_index("method")
     assert curve.loc["after", "glacier"].sum() == truth.sum()
-    calibrated = apply_temperature(probability, result["temperature"]).astype(float)
-    assert curve.loc["after", "total"].sum() == pytest.approx(calibrated.sum(), rel=1e-6)
+    after = calibrated(probability, (result["slope"], result["shift"])).astype(float)
+    assert curve.loc["after", "total"].sum() == pytest.approx(after.sum(), rel=1e-6)
 
 
 def test_a_calibration_is_not_repeated_unless_something_changed(
@@ -225,7 +247,7 @@ def test_a_calibration_is_not_repeated_unless_something_changed(
         assert calibrate("mine", **trained) == first
     path = tmp_path / "weights" / "mine.calibration.json"
     path.write_text(path.read_text()[:100])
-    assert calibrate("mine", **trained)["temperature"] == first["temperature"]
+    assert calibrate("mine", **trained)["slope"] == first["slope"]
     relabel(trained["data"], unlabel("ALP1-0000", slice(20, 30)))
     capsys.readouterr()
     assert calibrate("mine", **trained)["pixels"] == PIXELS - 10 * 36
@@ -237,7 +259,7 @@ def test_a_calibration_is_not_repeated_unless_something_changed(
     with pytest.raises(InputError, match="is for other weights"):
         read_calibration(weights)
     assert calibrate("mine", **trained)["weights"] != first["weights"]
-    assert read_calibration(weights) > 0
+    assert read_calibration(weights).slope > 0
 
 
 def test_calibration_needs_weights_and_labels(trained):
@@ -257,13 +279,15 @@ def test_no_calibration_is_none_and_a_broken_one_is_one_line(tmp_path):
     for content, message in {
         "{": "not JSON",
         "\udcff": "not UTF-8",
-        "[2.0]": "temperature is None",
-        "{}": "temperature is None",
+        "[2.0]": "slope is None",
+        "{}": "slope is None",
+        '{"temperature": 2.0}': "slope is None",
+        '{"slope": 2.0}': "shift is None, expected a number",
         **{
-            json.dumps({"temperature": value}): "expected a positive number"
+            json.dumps({"slope": value, "shift": 0}): "expected a positive number"
             for value in (0, -1.5, float("nan"), float("inf"), 10**400, "2", True, [2], None)
         },
-        '{"temperature": 2.0, "weights": "0123"}': "for other weights",
+        '{"slope": 2.0, "shift": -1, "weights": "0123"}': "for other weights",
     }.items():
         path.write_bytes(content.encode(errors="surrogateescape"))
         with pytest.raises(InputError, match=message) as error:

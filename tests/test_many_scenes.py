@@ -264,7 +264,7 @@ def test_dates_and_references_are_the_tables(weights, table, tmp_path):
 
 def test_a_calibration_of_other_weights_is_said_once(weights, table, tmp_path):
     path = calibration_path(weights)
-    path.write_text('{"temperature": 2.0, "weights": "0123"}')
+    path.write_text('{"slope": 2.0, "shift": 0, "weights": "0123"}')
     try:
         with pytest.raises(InputError, match="is for other weights"):
             map_scenes(weights, table, tmp_path / "out")

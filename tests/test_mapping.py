@@ -178,7 +178,7 @@ def test_a_finished_map_is_kept_and_another_refused_unless_overwritten(weights, 
 def test_symmetries_and_dropout_change_the_map_and_are_the_same_again(weights, scene, tmp_path):
     paths, _ = scene
     plain = mapping.map_scene(weights, paths, tmp_path / "plain")
-    assert plain["recipe"]["temperature"] is None
+    assert plain["recipe"]["calibration"] is None
     for options in ({"symmetries": True}, {"dropout_samples": 2}):
         maps = []
         for again in ("a", "b"):

@@ -318,11 +318,25 @@ def test_a_record_without_settings_is_no_map_of_ours(weights, scene, tmp_path):
         map_scene(weights, scene[0], tmp_path / "out")
 
 
+@pytest.mark.parametrize("name", ["confidence.tif", "quicklook.png", "probability.tif"])
+def test_a_file_of_a_map_that_was_changed_is_made_again(weights, scene, tmp_path, capsys, name):
+    first = map_scene(weights, scene[0], tmp_path / "out")
+    path = tmp_path / "out" / name
+    before = path.read_bytes()
+    path.write_bytes(b"damaged")
+    capsys.readouterr()
+    again = map_scene(weights, scene[0], tmp_path / "out")
+    said = capsys.readouterr().out
+    assert f"out: {name} is not what was written there; made again" in said
+    assert ("its probabilities are used again" in said) is (name != "probability.tif")
+    assert again["area_km2"] == first["area_km2"] and path.stat().st_size == len(before)
+
+
 def test_changed_rasters_and_a_new_calibration_are_named(weights, scene, tmp_path):
     paths, _ = scene
     map_scene(weights, paths, tmp_path / "out")
     calibration = calibration_path(weights)
-    write_json(calibration, {"temperature": 1.5, "weights": fingerprint(weights)})
+    write_json(calibration, {"slope": 1.5, "shift": 0, "weights": fingerprint(weights)})
     try:
         with pytest.raises(InputError, match="a map with another calibration;"):
             map_scene(weights, paths, tmp_path / "out")

@@ -11,11 +11,11 @@ from papermill.parameterize import parameterize_notebook
 from glavitu import InputError, pool
 from glavitu.comparison import bootstrap, debris_split, differences, mean_iou
 from glavitu.evaluation import calibration_error, summarise, with_scores, without_glacier
+from glavitu.platt import Histogram
 from glavitu.report import verdict
 from glavitu.results import _read_counts
 from glavitu.sensors import SURFACES
 from glavitu.study import NOTEBOOKS
-from glavitu.temperature import Histogram
 
 MANY = 10**10  # pixels; 2**31 is 2 * 10**9, and float32 counts to 2 * 10**7
 

@@ -131,12 +131,12 @@ def test_a_map_knows_its_calibration_its_reference_and_its_files(trained, made, 
     options, weights = trained
     scene = {source: made / source / "ALP1-0000.tif" for source in ("optical", "dem", "sar")}
     first = map_scene(weights, scene, tmp_path / "map")
-    assert first["recipe"]["temperature"] is None
+    assert first["recipe"]["calibration"] is None
     calibrate("resunet", **options)
     with pytest.raises(InputError, match="has a map with another calibration"):
         map_scene(weights, scene, tmp_path / "map")
     second = map_scene(weights, scene, tmp_path / "map", overwrite=True)
-    assert second["recipe"]["temperature"] > 0
+    assert second["recipe"]["calibration"][0] > 0
     (tmp_path / "map" / "confidence.tif").unlink()  # a map that lost a file is made anew
     map_scene(weights, scene, tmp_path / "map")
     assert {p.name for p in (tmp_path / "map").iterdir()} == {*OUTPUTS, "map.json"}

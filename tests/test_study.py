@@ -17,6 +17,7 @@ from glavitu.study import (
     StudyError,
     _execute,
     _finish,
+    _holds,
     _stamp,
     _steps,
     default_folders,
@@ -221,6 +222,24 @@ def test_whatever_is_damaged_of_a_study_is_one_notebooks(short_study):
         for after in (gone, other):
             assert sum(after[name] != before[name] for name in before) == 1, path
     assert stamps() == before
+    stray = next(out.glob("predictions/*/*.nc")).with_suffix(".nc.aux.xml")  # as of QGIS
+    stray.write_text("<PAMDataset/>")
+    assert stamps() == before
+    stray.unlink()
+
+
+def test_files_beside_its_results_leave_a_notebook_up_to_date(tmp_path):
+    (tmp_path / "map").mkdir()
+    (tmp_path / "map" / "a.tif").write_text("a")
+    results = [tmp_path / "map"]
+    stamp = _stamp("key", tmp_path, results, set())
+    (tmp_path / "map" / "notes.txt").write_text("mine")
+    assert _holds(stamp, "key", tmp_path, results, set())
+    assert not _holds(stamp, "other", tmp_path, results, set())
+    for wrong in (None, "key", {"key": "key"}, {"key": "key", "results": {}}):
+        assert not _holds(wrong, "key", tmp_path, results, set())
+    (tmp_path / "map" / "a.tif").write_text("b")
+    assert not _holds(stamp, "key", tmp_path, results, set())
 
 
 def test_a_notebook_that_is_done_has_no_bars_and_all_else(tmp_path):

@@ -249,13 +249,22 @@ CASES = [
     Case("a calibration cut short", calibration(b'{"temp'), ("mine.calibration.json", "JSON")),
     Case(
         "a calibration of other weights",
-        calibration(b'{"temperature": 1, "weights": "x"}'),
+        calibration(b'{"slope": 1, "shift": 0, "weights": "x"}'),
         ("mine.calibration.json", "other weights"),
     ),
     Case(
-        "a temperature of NaN",
-        calibration(b'{"temperature": NaN}'),
-        ("mine.calibration.json", "nan"),
+        "a calibration with a slope of NaN",
+        calibration(b'{"slope": NaN, "shift": 0}'),
+        ("mine.calibration.json", "slope", "nan"),
     ),
-    Case("a temperature of 0", calibration(b'{"temperature": 0}'), ("mine.calibration.json", "0")),
+    Case(
+        "a calibration with a slope of 0",
+        calibration(b'{"slope": 0, "shift": 0}'),
+        ("mine.calibration.json", "slope", "0"),
+    ),
+    Case(
+        "a calibration with a shift in words",
+        calibration(b'{"slope": 1, "shift": "a"}'),
+        ("mine.calibration.json", "shift", "'a'"),
+    ),
 ]
