@@ -54,20 +54,24 @@ def make_landsat_like(demo, out):
     return out
 
 
-def share_mapped(folder):
-    """Return the share of a map's pixels with data that are mapped as glacier."""
+def extent_of(folder):
+    """Return the share of a map's pixels with data that are glacier, and the km2 with data."""
+    from glavitu.grids import Grid, pixel_size
+
     with rasterio.open(folder / "glacier.tif") as file:
-        classes = file.read(1)
-    return float((classes == 1).sum() / (classes != 255).sum())
+        classes, grid = file.read(1), Grid(file.crs, file.transform, file.shape)
+    known = classes != 255
+    return float((classes == 1).sum() / known.sum()), known.sum() * pixel_size(grid) ** 2 / 1e6
 
 
 def figures(found, folder):
     """Return the figures of a map and of its comparison, where there is one."""
-    return {"mapped share": share_mapped(folder)} | {
-        title: found["comparison"].get(key)
-        for key, title in COMPARED.items()
-        if "comparison" in found
-    }
+    share, km2 = extent_of(folder)
+    if "comparison" not in found:
+        return {"mapped share": share}
+    compared = {title: found["comparison"].get(key) for key, title in COMPARED.items()}
+    yardstick = {"IoU of all glacier": found["comparison"]["reference_km2"] / km2}
+    return {"mapped share": share} | compared | yardstick
 
 
 def keep_picture(found, folder, name, what):

@@ -9,8 +9,9 @@ import click
 
 from glavitu import __version__
 from glavitu.errors import InputError
-from glavitu.options import Finite, counted, pairs, shared
+from glavitu.options import pairs, shared
 from glavitu.profiles import PRECISIONS
+from glavitu.progress import counted
 from glavitu.running import run
 
 HELP = {"help_option_names": ["-h", "--help"]}
@@ -141,14 +142,14 @@ def calibrate(name, profile, data, precision, **options):
 )
 @click.option(
     "--min-area",
-    type=Finite(0),
+    type=click.FloatRange(0),
     default=0.01,
     show_default=True,
     help="Leave smaller outlines out, km2.",
 )
 @click.option(
     "--smooth",
-    type=Finite(0),
+    type=click.FloatRange(0),
     default=0.0,
     help="Cut corners of outlines by up to this, in metres.",
 )
@@ -255,7 +256,7 @@ def compile_(csv, directory, patch_size, bands):
 @click.argument("directory")
 @shared("profile")
 @click.option("--tile-size", type=int, help="Pixels of 30 m.")
-@click.option("--tiles-per-region", type=int, help="Of NZ and SVAL only those that test.")
+@click.option("--tiles-per-region", type=int, help="Of NZ and SVAL, those that test.")
 @click.option("--regions", help="Comma-separated, such as ALP,HMA; all eleven in the demo.")
 @click.option("--seed", type=int, help="Of all randomness.")
 def demo_data(directory, profile, regions, **options):
@@ -296,7 +297,7 @@ def study(profile, **options):
 
 def main():
     """Run the command line."""
-    run(cli, interrupted="interrupted; the same command goes on from here")
+    run(cli, interrupted="interrupted; the same command goes on from what is there")
 
 
 if __name__ == "__main__":

@@ -23,15 +23,24 @@ STYLES = {
     "before": ("#E69F00", "s"),
     "after": ("#0072B2", "o"),
 }
+# Which part of a marker is filled for a choice of sources; none for optical bands alone.
+FILLS = {"dem optical": "bottom", "optical sar": "top", "dem": "left", "sar": "right"}
 
 
 def style(method):
-    """Return colour and marker of a method; of one source it is hollow, of a choice half filled."""
+    """Return colour and marker of a method; of fewer sources it is hollow, or filled in part.
+
+    That tells apart most choices of the published sources; other ones are hollow.
+    """
     architecture, *sources = method.split(" ")
     colour, marker = STYLES.get(architecture, ("#777777", "o"))
-    fills = {0: {}, 1: {"markerfacecolor": "white"}}
-    half = {"markerfacecoloralt": "white", "fillstyle": "bottom" if "dem" in sources else "top"}
-    return {"color": colour, "marker": marker} | fills.get(len(sources), half)
+    looks = {"color": colour, "marker": marker}
+    if not sources:
+        return looks
+    fill = FILLS.get(" ".join(sorted(sources)), "none")
+    if fill == "none":
+        return looks | {"markerfacecolor": "white"}
+    return looks | {"markerfacecoloralt": "white", "fillstyle": fill}
 
 
 def tidy(ax, axis="both"):
@@ -111,10 +120,7 @@ def plot_iou_by_region(regions, seen=None, ax=None):
         _, ax = plt.subplots(figsize=(10, 4), layout="constrained")
     methods = list(dict.fromkeys(regions["method"]))
     names = sorted(set(regions["region"]), key=lambda n: (seen is not None and n not in seen, n))
-    for i, method in enumerate(methods):
-        table = regions[regions["method"] == method].set_index("region").loc[names]
-        x = np.arange(len(names)) + (i - (len(methods) - 1) / 2) * 0.8 / len(methods)
-        _points(ax, x, table["IoU"], table, method, label=title(method))
+    _side_by_side(ax, regions, "region", names, width=0.8)
     ax.set(ylabel="IoU of the class glacier", xlabel="region (bars: 95 % intervals)")
     ax.set(ylim=(0, 1), xlim=(-0.5, len(names) - 0.5))
     unseen = [name for name in names if seen is not None and name not in seen]
@@ -176,13 +182,9 @@ def plot_costs(networks, axes=None):
 def plot_groups(table, column, ax=None):
     """Draw IoU with interval by the values of a column, one marker per method."""
     values = list(dict.fromkeys(table[column]))
-    methods = list(dict.fromkeys(table["method"]))
     if ax is None:
         _, ax = plt.subplots(figsize=(2.2 + 1.9 * len(values), 3.6), layout="constrained")
-    for i, method in enumerate(methods):
-        rows = table[table["method"] == method].set_index(column).loc[values]
-        x = np.arange(len(values)) + (i - (len(methods) - 1) / 2) * 0.7 / len(methods)
-        _points(ax, x, rows["IoU"], rows, method, label=title(method))
+    _side_by_side(ax, table, column, values, width=0.7)
     ax.set(ylabel="IoU (bars: 95 % intervals)", ylim=(-0.02, 1))
     ax.set_xticks(range(len(values)), values)
     ax.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
@@ -240,8 +242,12 @@ def plot_areas(glaciers, ax=None):
     return tidy(ax)
 
 
-def _points(ax, x, values, intervals, method, label):
-    error = [values - intervals["low"], intervals["high"] - values]
-    ax.errorbar(
-        x, values, yerr=np.abs(error), ls="", ms=5, lw=1, capsize=0, label=label, **style(method)
-    )
+def _side_by_side(ax, table, column, values, width):
+    """Draw IoU with interval at each of the values of a column, one method beside the other."""
+    methods = list(dict.fromkeys(table["method"]))
+    for i, method in enumerate(methods):
+        rows = table[table["method"] == method].set_index(column).loc[values]
+        x = np.arange(len(values)) + (i - (len(methods) - 1) / 2) * width / len(methods)
+        error = np.abs([rows["IoU"] - rows["low"], rows["high"] - rows["IoU"]])
+        look = {"ls": "", "ms": 5, "lw": 1, "capsize": 0, "label": title(method)}
+        ax.errorbar(x, rows["IoU"], yerr=error, **look, **style(method))

@@ -114,7 +114,7 @@ def locked(path, *, wait=False):
     Raises
     ------
     InputError
-        If another run holds it; or wait until it does not.
+        If another run holds it and `wait` is false.
     """
     path = Path(path).absolute()
     lock = path.with_name(f".lock-{path.name}")

@@ -8,10 +8,9 @@ from glavitu.errors import InputError
 from glavitu.files import locked, read_json, replacing
 from glavitu.mapping import map_scene
 from glavitu.mapping_settings import check_options, read_trained
-from glavitu.options import counted
 from glavitu.outputs import record_path
 from glavitu.platt import read_calibration
-from glavitu.progress import say
+from glavitu.progress import counted, say
 from glavitu.streaming import connected
 from glavitu.tables import inside, read_table
 

@@ -260,7 +260,7 @@ def _make(scene, out, recipe, built, reference, scheduler):
 def _compare(out, record, reference, given):
     """Compare a map with a reference; add what was found to its record."""
     record.pop("comparison", None)
-    write_json(out / "map.json", record | {"reference": None})  # while one is made, none is claimed
+    write_json(out / "map.json", record | {"reference": None})  # cut off, it would look compared
     found = compare(out, reference)
     told = [remark for remark in record["remarks"] if remark != remarks.NO_GLACIER]
     record["remarks"] = told if found["glaciers"] else [*told, remarks.NO_GLACIER]

@@ -1,6 +1,4 @@
-"""What the commands have in common: options, kinds of values, and numbers of things."""
-
-import math
+"""What the commands have in common: options, and kinds of values."""
 
 import click
 
@@ -69,24 +67,3 @@ def pairs(texts, kind, expected):
         if not name or not value:
             raise click.UsageError(f"{text!r}, expected {expected}")
     return found
-
-
-def counted(number, noun):
-    """Return a number of things in words.
-
-    Examples
-    --------
-    >>> counted(1, "tile"), counted(2, "tile")
-    ('1 tile', '2 tiles')
-    """
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
-class Finite(click.FloatRange):
-    """A range of numbers without infinity and NaN, which click lets through."""
-
-    def convert(self, value, param, ctx):
-        number = super().convert(value, param, ctx)
-        if not math.isfinite(number):
-            self.fail(f"{value} is not a finite number", param, ctx)
-        return number

@@ -82,7 +82,7 @@ class Outputs:
         return None
 
     def are_foreign(self):
-        """Tell whether the weights are there, but not as the training left them that is there."""
+        """Tell whether the weight file is another one than the training wrote."""
         return self.weights.exists() and fingerprint(self.weights) not in self._read_training()[1]
 
     def is_done(self):

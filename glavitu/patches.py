@@ -103,8 +103,8 @@ class Augmentation(NamedTuple):
 def resize(array, out):
     """Write a square (y, x, band) array bilinearly resized to `out`, a square of another size.
 
-    Both are float32. Pixel centres lie at half integers, values beyond the outermost centres are
-    theirs. Along y, then x: each time as a product with a sparse matrix, from the left.
+    Both are float32. Pixel centres lie at half integers; beyond the outermost, values are repeated.
+    Along y, then x: each time as a product with a sparse matrix, from the left.
     """
     length, size, bands = len(array), len(out), out.shape[2]
     weights, strips = _bilinear(length, size)

@@ -21,7 +21,6 @@ from glavitu.prediction_datasets import (
     change_of,
     clear_predictions,
     is_predicted,
-    most_probable,
     write_predicted,
 )
 from glavitu.profiles import load_profile
@@ -107,7 +106,8 @@ def predict_tile(model, tile, *, stride=None, batch_size=8):
         stride,
         batch_size,
     )
-    return as_prediction(tile, probabilities[..., 1], most_probable(probabilities))
+    background, glacier = np.moveaxis(probabilities, -1, 0)
+    return as_prediction(tile, glacier, (glacier > background).astype(np.uint8))
 
 
 def _check_all(tile, arrays):

@@ -35,23 +35,13 @@ def as_prediction(tile, probability, mapped):
     return _describe(result)
 
 
-def most_probable(probabilities):
-    """Return the argmax over the last axis, uint8; NumPy's own is slow over one of two classes."""
-    best, *others = np.moveaxis(probabilities, -1, 0)
-    found = np.zeros(best.shape, np.uint8)
-    for number, other in enumerate(others, 1):
-        found = np.where(other > best, np.uint8(number), found)
-        best = np.maximum(best, other)
-    return found
-
-
 def _describe(prediction):
     """Add what GIS software wants to know, by the CF conventions."""
     names = {
         "probability": "probability of the class glacier",
         "glacier": "mapped class",
         "groundtruth": "label",
-        SURFACE: "what the ground is: see glavitu.sensors.SURFACES and SKY",
+        SURFACE: "what the ground is: see glavitu.tiles.SURFACES and SKY",
     }
     if "spatial_ref" in prediction.coords:
         import rioxarray  # noqa: F401  registers .rio

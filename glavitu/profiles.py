@@ -97,7 +97,7 @@ class Profile:
     reduce_patience, stop_patience : int
         Epochs without a better validation IoU before the learning rate drops, before it stops.
     scene : dict
-        Source -> raster of the scene to map, from the project's folder, and if wanted
+        Source -> raster of the scene to map, from the YAML file's folder, and if wanted
         ``reference``, ``grid``, ``nodata``, ``factors``, ``own_scaling``, ``date``, ``picture``,
         ``min_area`` and ``smooth`` as of `map_scene`; empty means a demo scene, for studies of demo
         data.
@@ -259,6 +259,10 @@ def load_profile(profile):
         with suppress(ValueError):
             content["learning_rate"] = float(rate)
     content.setdefault("data", f"data/{path.stem}")
+    if isinstance(scene := content.get("scene"), dict):
+        others, folder = SCENE_OPTIONS.keys() - {"reference"}, path.absolute().parent
+        files = {k: v for k, v in scene.items() if k not in others and isinstance(v, str) and v}
+        content["scene"] = scene | {key: str(folder / file) for key, file in files.items()}
     return Profile(name=path.stem, **content)
 
 

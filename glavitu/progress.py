@@ -1,4 +1,4 @@
-"""Progress bars for a terminal, a notebook and a log file."""
+"""Progress bars for a terminal, a notebook and a log file, and lines beside them."""
 
 import os
 import re
@@ -16,6 +16,17 @@ def say(text):
         tqdm.write(text)
     else:
         print(text, flush=True)
+
+
+def counted(number, noun):
+    """Return a number of things in words.
+
+    Examples
+    --------
+    >>> counted(1, "tile"), counted(2, "tile")
+    ('1 tile', '2 tiles')
+    """
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def without_bars(text):

@@ -10,17 +10,9 @@ from scipy import ndimage
 from glavitu import terrain
 from glavitu.bands import PUBLISHED_BANDS
 from glavitu.terrain import fractal
+from glavitu.tiles import SKY, SURFACES
 
 BANDS = PUBLISHED_BANDS | {"sar": ("backscatter", "coherence")}
-SURFACES = {
-    "rock": 0,
-    "clean ice": 1,
-    "debris-covered ice": 2,
-    "seasonal snow": 3,
-    "water": 4,
-    "vegetation": 5,
-}
-SKY = {"clear": 0, "shadow": 1, "cloud": 2}
 
 # Top-of-atmosphere reflectance in the six optical bands, rounded from Landsat scenes and spectral
 # libraries (Hall et al. 1995; Warren and Brandt 2008; USGS).

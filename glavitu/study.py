@@ -9,8 +9,6 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
-import click
-
 from glavitu import band_ratio
 from glavitu.errors import InputError, lack_of_memory
 from glavitu.files import locked, remove_left_locks, replacing, scratch
@@ -86,10 +84,10 @@ def _run(name, profile, data, out, overwrite):
             *(fingerprint(path) for path in inputs),
         )
         if (stamp := _stamp_of(target)) and _holds(stamp, key, out, results, known):
-            click.echo(f"{target.stem}: up to date")
+            say(f"{target.stem}: up to date")
         else:
             started = time.perf_counter()
-            click.echo(f"{target.stem}:")
+            say(f"{target.stem}:")
             given = common | parameters
             if notebook == "02_train":  # which changes no result, so it is in no key
                 given["overwrite"] = overwrite
@@ -97,13 +95,13 @@ def _run(name, profile, data, out, overwrite):
                 _execute(source, target, given)
             stamp = _stamp(key, out, results, known)
             _finish(target, stamp)
-            click.echo(f"{target.stem}: done in {time.perf_counter() - started:.0f} s")
+            say(f"{target.stem}: done in {time.perf_counter() - started:.0f} s")
         known |= set(stamp["results"])
         if "name" in parameters:  # what follows uses what a training and its test left
             key = _digest(key, json.dumps(stamp, sort_keys=True))
     if notebook != "05_map_a_scene":
-        click.echo("05_map_a_scene: not run, as the profile names no scene")
-    click.echo(f"results: {out / 'results.csv'}, {out / 'tables'}, {out / 'figures'}")
+        say("05_map_a_scene: not run, as the profile names no scene")
+    say(f"results: {out / 'results.csv'}, {out / 'tables'}, {out / 'figures'}")
 
 
 def _scene_files(profile, data):

@@ -36,7 +36,16 @@ from glavitu.unpacking import unpack
 SPLITS = ("train", "val", "test")
 UNLABELLED = 255  # in maps of classes
 LABELS = ("groundtruth", "outlines")  # the paper's name and the successor study's
-SURFACE = "surface"  # codes: `sensors.SURFACES` + 10 * `sensors.SKY`
+SURFACE = "surface"  # codes: `SURFACES` + 10 * `SKY`
+SURFACES = {
+    "rock": 0,
+    "clean ice": 1,
+    "debris-covered ice": 2,
+    "seasonal snow": 3,
+    "water": 4,
+    "vegetation": 5,
+}
+SKY = {"clear": 0, "shadow": 1, "cloud": 2}  # what optical sensors meet
 UNKNOWN = 255  # in that layer
 RESERVED = ("x", "y", "spatial_ref", "class")  # coordinates and a dimension of a tile
 
@@ -69,10 +78,12 @@ def open_tiles(path):
 def find_split(data, split):
     """Return the file of a split in the folder `data`: ``test.hdf5`` or ``test_ps384_….hdf5``."""
     data = Path(data)
+    if data.exists() and not data.is_dir():
+        raise InputError(f"{data} is a file; name the folder of the tile files")
     if not data.is_dir():
         raise InputError(
-            f"no data folder at {data}; `python -m glavitu demo-data {data}`, with the same "
-            "--profile, makes demo data there, other data must be obtained first (see README)"
+            f"no data folder at {data.absolute()}; put tile files there (see README), or make demo "
+            "data there: `python -m glavitu demo-data`"
         )
     named = data / f"{split}.hdf5", *sorted(data.glob(f"{split}_*.hdf5"))
     found = [path for path in named if path.exists()]

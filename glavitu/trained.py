@@ -58,7 +58,7 @@ def find_trained(architecture, profile, tiles, paths, weights=None):
     """
     source, precision = Path(weights or paths.weights), resolve(profile.precision)
     built = read_built(source)
-    # before the weights are read: what is made of a file that changes is not taken for the new
+    # First: if the file is replaced meanwhile, results bear the old fingerprint and are made again.
     used = fingerprint(source)
     if weights is None and paths.checkpoint.exists():
         if paths.are_foreign():

@@ -140,7 +140,7 @@ def load_model(path, *, precision="float32"):
     InputError
         For a file that is missing, or not ours: it does not say which network it is for.
     """
-    precision = resolve(precision)  # before the file: what is wrong with it is not its fault
+    precision = resolve(precision)  # first, so that a wrong one is not taken for a broken file
     built = read_built(path)
     if built is None:
         raise InputError(

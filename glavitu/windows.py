@@ -40,9 +40,10 @@ def window_starts(length, size, stride):
 
 
 def in_batches(windows, batch_size):
-    """Return windows in batches of one size; the last has fewer, if not less than twice as many do.
+    """Return windows in batches of at most `batch_size`, all of one size where that can be.
 
-    Networks are traced again when the size of their batches changes: see `filled`.
+    Where it would take twice as many batches, the last one is smaller. Networks are traced again
+    when the size of their batches changes: see `filled`.
 
     Examples
     --------

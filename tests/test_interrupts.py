@@ -15,7 +15,7 @@ import yaml
 
 from glavitu.interrupts import held
 
-LINE = "error: interrupted; the same command goes on from here"
+LINE = "error: interrupted; the same command goes on from what is there"
 
 
 def interrupt(arguments, moment, cwd):

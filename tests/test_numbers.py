@@ -14,8 +14,8 @@ from glavitu.evaluation import calibration_error, summarise, with_scores, withou
 from glavitu.platt import Histogram
 from glavitu.report import verdict
 from glavitu.results import _read_counts
-from glavitu.sensors import SURFACES
 from glavitu.study import NOTEBOOKS
+from glavitu.tiles import SURFACES
 
 MANY = 10**10  # pixels; 2**31 is 2 * 10**9, and float32 counts to 2 * 10**7
 

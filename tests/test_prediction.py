@@ -28,7 +28,6 @@ from glavitu.prediction import predict
 from glavitu.prediction_datasets import (
     clear_predictions,
     is_predicted,
-    most_probable,
     write_predicted,
 )
 from glavitu.provenance import fingerprint
@@ -136,12 +135,6 @@ def test_prediction_has_probability_class_and_label_without_padding():
     assert result["probability"].attrs == {"long_name": "probability of the class glacier"}
     flags = result["glacier"].attrs["flag_values"]
     assert flags.tolist() == [0, 1] and flags.dtype == result["glacier"].dtype
-
-
-def test_the_most_probable_class_is_mapped_the_first_where_several_are():
-    probabilities = np.random.default_rng(0).integers(0, 4, (30, 20, 3)) / np.float32(3)
-    found = most_probable(probabilities)
-    assert np.array_equal(found, probabilities.argmax(-1)) and found.dtype == np.uint8
 
 
 def test_a_tile_that_says_nothing_of_padding_and_label_is_predicted_whole():

@@ -371,6 +371,18 @@ def test_a_study_is_not_up_to_date_for_another_package_or_scene(
     assert up_to_date() == 0
 
 
+def test_relative_rasters_of_a_yaml_file_start_at_its_folder(tmp_path):
+    own = tmp_path / "own.yaml"
+    own.write_text("scene: {dem: d.tif, reference: a/r.gpkg, grid: dem, factors: {dem: 2}}")
+    paths, options = scene_to_map(load_profile(own), "out")
+    assert paths == {"dem": tmp_path / "d.tif"}
+    assert options["reference"] == tmp_path / "a" / "r.gpkg"
+    assert (options["grid"], options["factors"]) == ("dem", {"dem": 2})
+    own.write_text("scene: {dem: ''}")
+    with pytest.raises(InputError):
+        load_profile(own)
+
+
 @pytest.mark.parametrize("cwd", [NOTEBOOKS, NOTEBOOKS.parent, "/"])
 def test_relative_rasters_of_a_scene_start_at_the_projects_folder(cwd, tiny_profile, monkeypatch):
     monkeypatch.chdir(cwd)

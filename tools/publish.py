@@ -44,8 +44,21 @@ def store_study(run, folder, readme):
     tables = {path.stem: path.read_text(encoding="utf-8") for path in run.glob("tables/*.md")}
     if where == "figures":
         tables["training_logs"] = to_markdown(_training_logs(record))
+        shutil.copy(run / "map/quicklook.png", folder)
+        (folder / "quicklook.md").write_text(_quicklook(run, where), encoding="utf-8")
     for name, table in tables.items():
         (folder / f"{name}.md").write_text(table + _caption(record, where), encoding="utf-8")
+
+
+def _quicklook(run, where):
+    """Return the picture of the run's map, which says which network made it."""
+    record = json.loads((run / "map/map.json").read_text(encoding="utf-8"))
+    what = (
+        "A demo scene with mapped outlines, and the probability of glacier, by "
+        f"{title(record['architecture'])}, which has the best validation IoU of the demo (commit "
+        f"{record['provenance']['commit']})."
+    )
+    return f"![{what}]({where}/quicklook.png)\n\n{what}\n"
 
 
 def _caption(record, where):
