@@ -90,7 +90,7 @@ def calibrate(name, profile, data, precision, **options):
     """Fit the confidence of a training to the validation tiles; `map` uses it."""
     profile = _profile_for(["val"], profile, data, precision=precision)
     from glavitu.calibration import calibrate
-    from glavitu.platt import is_extreme
+    from glavitu.platt import tells_little
     from glavitu.remarks import LITTLE_TOLD
 
     found = calibrate(name or "glavitu", profile=profile, data=data, **options)
@@ -100,7 +100,7 @@ def calibrate(name, profile, data, precision, **options):
     )
     if found["ece_after"] > found["ece_before"]:
         click.echo("By that measure it makes confidence worse; remove the file to map without it.")
-    if is_extreme(found["slope"]):
+    if tells_little(found["slope"]):
         click.echo(LITTLE_TOLD)
 
 

@@ -18,7 +18,7 @@ ALL_GLACIER = "all_glacier"  # a method, of `all_glacier`
 
 
 def bootstrap(scores, by="region", *, replicates=REPLICATES, seed=0):
-    """Return the IoU of each method in each group, as it is and with tiles and runs drawn anew.
+    """Return the IoU of each method in each group, as it is and as other tiles and runs may give.
 
     Tiles are drawn with replacement within their group, the same ones for every method, so that
     differences between methods are paired (Efron and Tibshirani, 1993, chapters 8 and 13). Of n
@@ -39,7 +39,7 @@ def bootstrap(scores, by="region", *, replicates=REPLICATES, seed=0):
     xarray.Dataset
         ``observed`` (method, group) and ``drawn`` (replicate, method, group). Both are NaN for a
         group without glacier in its labels, for every method; what is drawn is NaN for a group of
-        less than `FEWEST` tiles, too.
+        less than `FEWEST` tiles, or with glacier in a single one, too.
     """
     rng = np.random.default_rng(seed)
     groups = {}
@@ -47,7 +47,7 @@ def bootstrap(scores, by="region", *, replicates=REPLICATES, seed=0):
         counts = tiles.set_index(["name", "tile"])[COUNTS].to_xarray()
         glacier = ((counts["tp"] + counts["fn"]) > 0).any("name").values
         draw = xr.DataArray(_draw(glacier, replicates, rng), dims=("replicate", "tile"))
-        drawn = _iou(counts.isel(tile=draw)).where(len(glacier) >= FEWEST)
+        drawn = _iou(counts.isel(tile=draw)).where(len(glacier) >= FEWEST and glacier.sum() > 1)
         groups[group] = xr.Dataset({"observed": _iou(counts), "drawn": drawn})
     result = xr.concat(groups.values(), pd.Index(groups, name="group"))
     methods = scores.drop_duplicates("name").groupby("method", sort=False)["name"]
@@ -68,7 +68,7 @@ def _average(runs, rng):
         spread = np.sqrt(rng.chisquare(count - 1, (replicates, 1)) * count)
         weights += (normal - normal.mean(1, keepdims=True)) / spread
     weights = xr.DataArray(weights, dims=("replicate", "name"))
-    drawn = (runs["drawn"] * weights).sum("name", skipna=False)
+    drawn = (runs["drawn"] * weights).sum("name", skipna=False).clip(0, 1)
     return xr.Dataset({"observed": runs["observed"].mean("name"), "drawn": drawn})
 
 

@@ -9,7 +9,8 @@ import xarray as xr
 
 from glavitu.errors import InputError
 from glavitu.files import replacing
-from glavitu.local_rasters import check_bands, check_north_up, has_nodata, open_local, scaled
+from glavitu.local_rasters import check_bands, check_north_up, has_nodata, open_local
+from glavitu.units import in_declared_units
 
 MOST = 1 << 30  # numbers in a raster that is read as a whole
 
@@ -27,10 +28,11 @@ def read_raster(path):
         warnings.filterwarnings("ignore", "(Scales|Offsets) differ across bands")  # for xarray only
         masked = has_nodata(header)
         with rioxarray.open_rasterio(header.name, masked=masked, driver="GTiff") as raster:
-            values = scaled(raster.values, header.scales, header.offsets)
+            units = header.scales, header.offsets
+            values = in_declared_units(raster.values, *units)
             raster, encoding = raster.copy(data=values), raster.encoding
     raster = raster.where(np.isfinite(raster)).transpose("y", "x", "band")
-    raster.encoding = encoding  # which says what meant no data
+    raster.encoding = encoding | {"units": units}  # it says what meant no data, too
     return raster
 
 

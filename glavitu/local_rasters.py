@@ -20,7 +20,7 @@ from glavitu.provenance import fingerprint
 # GDAL drivers whose files hold the pixels; many others' may name further files, or servers.
 DRIVERS = ["GTiff", "JP2OpenJPEG", "JP2KAK", "JP2ECW", "AAIGrid", "ENVI", "EHdr", "SRTMHGT"]
 DRIVERS += ["DTED", "PNG", "JPEG"]
-PARTS = (".msk", ".hdr", ".tfw", ".tifw", ".wld", ".prj", ".aux.xml")  # ends of files beside it
+PARTS = (".msk", ".hdr", ".tfw", ".tifw", ".wld")  # ends of files beside it that it needs
 TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # how they begin
 MOST_BANDS = 1000  # of a raster; a file may declare 65,535 that it does not hold
 
@@ -100,10 +100,23 @@ def files_of(path):
 
 
 def _place(path):
-    """Return the path of a raster beside which GDAL is to look for its masks and headers."""
+    """Return the path of a raster beside which GDAL is to look for its masks and headers.
+
+    That is a link itself where such are beside it, as where git-annex or DVC made it.
+    """
     path = Path(path).absolute()
-    parts = any(file.name.lower().endswith(PARTS) for file in _named_like(path))
-    return path if parts else path.resolve()
+    if not path.is_symlink() or not _has_parts(path):
+        return path.resolve()
+    if _has_parts(path.resolve()):
+        raise InputError(
+            f"{path} is a link, and masks or headers are both beside it and beside the file it "
+            "leads to; name that file"
+        )
+    return path
+
+
+def _has_parts(path):
+    return any(file.name.lower().endswith(PARTS) for file in _named_like(path))
 
 
 def _named_like(path):
@@ -149,15 +162,6 @@ def has_nodata(dataset):
     although it is one of values.
     """
     return MaskFlags.alpha not in dataset.mask_flag_enums[0]
-
-
-def scaled(values, scales, offsets):
-    """Return stored values (band, y, x) in the units that a raster declares, as float32."""
-    values = values.astype(np.float32)
-    if set(scales) == {1} and set(offsets) == {0}:
-        return values
-    scales, offsets = (np.float32(each)[:, None, None] for each in (scales, offsets))
-    return values * scales + offsets
 
 
 def check_bands(path, dataset):

@@ -24,7 +24,7 @@ from glavitu.mapping_settings import (
     finished,
     read_trained,
 )
-from glavitu.platt import is_extreme, read_calibration
+from glavitu.platt import read_calibration, tells_little
 from glavitu.progress import say
 from glavitu.provenance import fingerprint, provenance
 from glavitu.stacks import open_scene
@@ -68,7 +68,8 @@ def map_scene(
         are brought to one; slope is computed where the ``dem`` is elevation alone.
     out : str or Path
         Folder for ``glacier.tif`` (1 glacier, 0 not, 255 no data), ``probability.tif``,
-        ``confidence.tif`` (calibrated probability of the class mapped), ``outlines.gpkg``,
+        ``confidence.tif`` (calibrated probability of the class mapped, below 0.5 where such a
+        pixel is more often of the other), ``outlines.gpkg``,
         ``quicklook.png`` and ``map.json``; with a reference also ``comparison.csv``.
     grid : str, optional
         The source whose grid is the map's; by default ``optical``, or the network's first.
@@ -124,7 +125,7 @@ def map_scene(
     InputError
         For weights without a record, rasters or settings that do not fit, or a folder with another
         map: the message names the settings that differ. Files that were moved or copied are the
-        same.
+        same. Also where a raster of the map was changed since it was made.
     """
     if not isinstance(weights, str | Path):
         raise InputError(
@@ -214,6 +215,7 @@ def _is_compared(out, record, reference):
 def _write_record(out, record):
     """Write ``map.json`` with fingerprints of the files of a map that is there as a whole."""
     names = [*OUTPUTS, *(["comparison.csv"] if record.get("reference") else [])]
+    names.remove("outlines.gpkg")  # into which GIS software writes when it shows them
     record["files"] = {name: fingerprint(out / name) for name in names}
     write_json(out / "map.json", record)
 
@@ -228,10 +230,11 @@ def _make(scene, out, recipe, built, reference, scheduler):
         scaling = units.own_scaling(pixels)
     told = remarks.unlike_pixels(pixel_size(scene.grid), built["pixel_size"])
     told += remarks.unlike_training(pixels, scaling)
-    told += remarks.no_data(pixels, "say so by nodata, here {source}={value:.17g}")
+    advice = "say so by nodata, here {source}={value:.17g}"
+    told += remarks.no_data(pixels, advice, scene.units)
     settings = {key: recipe[key] for key in Job._fields}
     job = Job(**settings | {"scaling": scaling, "precision": resolve(recipe["precision"])})
-    if recipe["calibration"] and is_extreme(recipe["calibration"][0]):
+    if recipe["calibration"] and tells_little(recipe["calibration"][0]):
         told.append(remarks.LITTLE_TOLD)
     if scheduler is None:
         opened(job)  # weights that cannot be used show before anything is written
@@ -260,7 +263,11 @@ def _make(scene, out, recipe, built, reference, scheduler):
 def _compare(out, record, reference, given):
     """Compare a map with a reference; add what was found to its record."""
     record.pop("comparison", None)
-    write_json(out / "map.json", record | {"reference": None})  # cut off, it would look compared
+    kept = dict(record.get("files", {}))
+    for name in ("quicklook.png", "comparison.csv"):  # which are written anew
+        kept.pop(name, None)
+    # cut off, it would look compared
+    write_json(out / "map.json", record | {"reference": None, "files": kept})
     found = compare(out, reference)
     told = [remark for remark in record["remarks"] if remark != remarks.NO_GLACIER]
     record["remarks"] = told if found["glaciers"] else [*told, remarks.NO_GLACIER]

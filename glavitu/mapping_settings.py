@@ -180,8 +180,11 @@ def finished(out, recipe, overwrite):
     change = changes(_compared(old), _compared(recipe), UNSPOKEN)
     if not change and not (lost := changed_files(out, record, OUTPUTS)):
         return record
-    if not change:
-        say(f"{out.name}: {lost[0]} is not what was written there; made again")
+    if not change and not overwrite and (there := [name for name in lost if (out / name).exists()]):
+        raise InputError(
+            f"{out / there[0]} is not what map wrote there; keep it elsewhere, and replace the map "
+            "(overwrite)"
+        )
     if change and not overwrite:
         kept = ", which predicts nothing again" * (decisive(old) == decisive(recipe))
         raise InputError(

@@ -19,9 +19,10 @@ from glavitu.outputs import calibration_path
 from glavitu.provenance import fingerprint
 
 CLIP = 1e-6  # probabilities are this far from 0 and 1 at least, so that logits are within +-13.9
-LIMIT = 14.0  # of the logits in a `Histogram`, and of the shift
+LIMIT = 14.0  # of the logits in a `Histogram`
 BINS = 2000  # of it
 SLOPES = (0.05, 20.0)  # those that are tried
+FARTHEST = SLOPES[1] * LIMIT  # shift that is tried
 
 
 class Calibration(NamedTuple):
@@ -78,7 +79,8 @@ class Histogram:
             return missed.sum() / count, np.array([too_much @ logits, too_much.sum()]) / count
 
         exactly = {"ftol": 1e-15, "gtol": 1e-10}
-        found = minimize(loss, (1, 0), jac=True, bounds=(SLOPES, (-LIMIT, LIMIT)), options=exactly)
+        bounds = SLOPES, (-FARTHEST, FARTHEST)
+        found = minimize(loss, (1, 0), jac=True, bounds=bounds, options=exactly)
         return Calibration(*map(float, found.x))
 
 
@@ -148,9 +150,9 @@ def confidence(probability, calibration):
     return np.where(np.asarray(probability) > 0.5, found, 1 - found)
 
 
-def is_extreme(slope):
-    """Tell whether a slope is one of the last that are tried: probabilities tell little then."""
-    return not 1.01 * min(SLOPES) < slope < 0.99 * max(SLOPES)
+def tells_little(slope):
+    """Tell whether a slope is the least that is tried, as for a network that is mostly wrong."""
+    return slope < 1.01 * min(SLOPES)
 
 
 def read_calibration(weights):

@@ -57,6 +57,11 @@ class Layer:
     def bands(self):
         return self.raster.bands + self.slope
 
+    @property
+    def units(self):
+        """Scales and offsets of the bands, a slope that is computed among them."""
+        return self.raster.scales + (1.0,) * self.slope, self.raster.offsets + (0.0,) * self.slope
+
     def extent(self, grid):
         """First row and column on the grid, and size, of what `open` returns."""
         return self.offset, (grid if self.method else self.raster.grid).shape
@@ -65,7 +70,7 @@ class Layer:
         dataset = rasterio.open(self.raster.path, driver=self.raster.driver, sharing=False)
         if self.method is None:
             return dataset
-        if self.nodata is not None:
+        if self.nodata is not None and _holds(dataset.dtypes[0], self.nodata):
             dataset = _with_nodata(dataset, self.nodata)
         elif _has_masks_by_band(dataset):
             dataset = _with_nodata(dataset, np.nan)
@@ -104,6 +109,14 @@ def _means_nan(dataset, band):
     return kind == "f" and MaskFlags.all_valid in dataset.mask_flag_enums[band - 1]
 
 
+def _holds(dtype, value):
+    """Tell whether pixels of a type can have a value; others mean nothing there."""
+    dtype = np.dtype(dtype)
+    if dtype.kind == "f":
+        return True
+    return float(value).is_integer() and np.iinfo(dtype).min <= value <= np.iinfo(dtype).max
+
+
 def _has_masks_by_band(dataset):
     """Tell whether bands are masked each in its own way, of which a warp would take the first."""
     flags = [tuple(flags) for flags in dataset.mask_flag_enums]
@@ -115,6 +128,8 @@ def _with_nodata(dataset, value):
     height, width = map(str, dataset.shape)
     file = dataset.name
     if dataset.driver != "GTiff":  # by whose first bytes no other driver knows a file
+        if "?" in file:
+            raise InputError(f"{file} cannot be named so; take the question mark away")
         file = f"vrt://{file}?if={dataset.driver}"
     view = Element("VRTDataset", rasterXSize=width, rasterYSize=height)
     SubElement(view, "SRS").text = dataset.crs.to_wkt()

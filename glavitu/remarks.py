@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from glavitu.units import evenly
+from glavitu.units import evenly, in_declared_units
 
 NO_GLACIER = "The reference has no glacier where the scene has data; are its place and CRS right?"
 LITTLE_TOLD = "By the calibration, probabilities tell little; is the network mostly right?"
@@ -66,18 +66,25 @@ def no_degrees(dem):
     ]
 
 
-def no_data(pixels, advice):
+def no_data(pixels, advice, units=None):
     """Say which sources, name -> pixels (n, band), may mean no data by a value, and what to do.
 
     By 0 in every band, or by one of `FILLERS` in any. Elevations may be 0 where there is the sea;
-    in ``dem`` it is remarked if none other is low.
+    in ``dem`` it is remarked if none other is low. Values are those before the scales and offsets
+    in `units`, by source, were applied.
     """
     remarks = []
     for source, values in pixels.items():
-        shares = {value: (values == value).any(1).mean() for value in FILLERS}
-        zeros = (values == 0).all(1)
+        scales, offsets = (units or {}).get(source, ((1,), (0,)))
+
+        def read(value, scales=scales, offsets=offsets):
+            return in_declared_units(np.full(len(scales), value), scales, offsets)
+
+        shares = {value: (values == read(value)).any(1).mean() for value in FILLERS}
+        zeros = (values == read(0)).all(1)
         if source == "dem":
-            zeros = _far_from_others(values[:, 0])
+            fillers = [read(value)[0] for value in FILLERS]
+            zeros = _far_from_others(values[:, 0], read(0)[0], fillers)
         if (zero := zeros.mean()) > ZERO:
             shares[0] = zero
         remarks += [
@@ -89,11 +96,11 @@ def no_data(pixels, advice):
     return remarks
 
 
-def _far_from_others(elevation):
-    """Tell which elevations are 0, if the others begin far above."""
-    zeros = elevation == 0
-    others = elevation[np.isfinite(elevation) & ~zeros & ~np.isin(elevation, FILLERS)]
-    low, high = np.percentile(others, (1, 99)) if len(others) else (0, 0)
+def _far_from_others(elevation, zero, fillers):
+    """Tell which elevations are zero, if the others, but for fillers, begin far above."""
+    zeros = elevation == zero
+    others = elevation[np.isfinite(elevation) & ~zeros & ~np.isin(elevation, fillers)]
+    low, high = np.percentile(others - zero, (1, 99)) if len(others) else (0, 0)
     return zeros & (low > GAP * high)
 
 

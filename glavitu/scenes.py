@@ -214,7 +214,7 @@ def _training_scaling(table, sources):
     """
     rows = table[table["split"] == "train"]
     share = max(1000, SAMPLE // len(rows))
-    samples = {source: [] for source in sources}
+    samples, units = {source: [] for source in sources}, {}
     bands, names = {}, {source: set() for source in sources}
     for _, row in progress(rows.iterrows(), total=len(rows), description="statistics"):
         arrays = _read_tile(row, sources)[1]
@@ -222,21 +222,23 @@ def _training_scaling(table, sources):
         _check_bands(row, arrays, bands)
         for source, array in arrays.items():
             names[source].add(names_in(array))
+            units.setdefault(source, array.encoding["units"])
             pixels = array.values.reshape(-1, array.sizes["band"])
             samples[source].append(evenly(pixels, share, array.sizes["x"]))
     for source, tiles in samples.items():
         for remark in unlike_each_other(source, dict(zip(rows["tile"], tiles, strict=True))):
             say(remark)
-    scaling = {source: _percentiles(source, tiles) for source, tiles in samples.items()}
+    scaling = {s: _percentiles(s, tiles, units[s]) for s, tiles in samples.items()}
     same = {source: found.pop() for source, found in names.items() if len(found) == 1}
     return scaling, {source: list(found) for source, found in same.items() if found}
 
 
-def _percentiles(source, tiles):
+def _percentiles(source, tiles, units):
     pixels = np.concatenate(tiles)
     if np.isnan(pixels).all(axis=0).any():
         raise InputError(f"{source!r} has a band without any data in the training split")
-    told = no_data({source: pixels}, "declare it, as with gdal_edit.py -a_nodata {value:.17g}")
+    advice = "declare it, as with gdal_edit.py -a_nodata {value:.17g}"
+    told = no_data({source: pixels}, advice, {source: units})
     for remark in told + (no_degrees(pixels) if source == "dem" else []):
         say(remark)
     low, high = np.nanpercentile(pixels, (1, 99), axis=0)

@@ -15,9 +15,9 @@ from rasterio.windows import Window
 from glavitu.bands import are_numbered, complete_names, usual_grid
 from glavitu.errors import InputError
 from glavitu.grids import cell_sizes
-from glavitu.local_rasters import first_line, has_nodata, scaled
+from glavitu.local_rasters import first_line, has_nodata
 from glavitu.rasters import check_sources, inspect, listed, plan
-from glavitu.units import factor_of_dem
+from glavitu.units import factor_of_dem, in_declared_units
 
 
 def open_scene(paths, *, inputs=None, grid=None, nodata=None, factors=None, names=None):
@@ -115,6 +115,8 @@ class Scene:
         Bands of each source.
     band_names : dict of str to list of str
         What the bands of each source are called: as their rasters say or as in the published data.
+    units : dict of str to (tuple, tuple)
+        Scales and offsets of each source's bands, as declared and applied.
     report : list of str
         What was done to bring the sources to the grid, in sentences.
     """
@@ -124,6 +126,7 @@ class Scene:
         self.sources = {source: layer.bands for source, layer in layers.items()}
         said = {source: layer.raster.names or names[source] for source, layer in layers.items()}
         self.band_names = complete_names(said, self.sources, "the rasters")
+        self.units = {source: layer.units for source, layer in layers.items()}
         self.report = report
         self.grid, self._layers = grid, layers
         self._factor, self._names = elevation_factor, names
@@ -212,7 +215,7 @@ class Scene:
         except RasterioError as error:
             raise InputError(f"{layer.raster.path} cannot be read: {first_line(error)}") from None
         with np.errstate(over="ignore", invalid="ignore"):
-            values = scaled(values, layer.raster.scales, layer.raster.offsets)
+            values = in_declared_units(values, layer.raster.scales, layer.raster.offsets)
         return np.ma.filled(values, np.nan)
 
 

@@ -147,8 +147,8 @@ def _base():
 def scene_to_map(profile, out):
     """Return source -> raster of the profile's scene, and options of `map_scene` for it.
 
-    A demo scene is made in `out` where the profile names none; relative paths are from the
-    project's folder.
+    A demo scene is made in `out` where the profile names none. Relative paths are from the
+    project's folder; those of a YAML file are absolute when it is loaded.
     """
     if not profile.scene:
         from glavitu.demo_data import make_demo_scene
@@ -252,7 +252,7 @@ def _holds(stamp, key, out, results, known):
         return False
     now = _stamp(key, out, results, known)
     found = {name: now["results"].get(name) for name in stamp["results"]}
-    return stamp["key"] == key and stamp["results"] == found and bool(found)
+    return stamp.get("key") == key and stamp["results"] == found and bool(found)
 
 
 def _stamp(key, out, results, known):

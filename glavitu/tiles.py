@@ -83,7 +83,7 @@ def find_split(data, split):
     if not data.is_dir():
         raise InputError(
             f"no data folder at {data.absolute()}; put tile files there (see README), or make demo "
-            "data there: `python -m glavitu demo-data`"
+            f"data there: `python -m glavitu demo-data {data}`"
         )
     named = data / f"{split}.hdf5", *sorted(data.glob(f"{split}_*.hdf5"))
     found = [path for path in named if path.exists()]

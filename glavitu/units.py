@@ -94,6 +94,15 @@ def evenly(pixels, most, width):
     return pixels[::step]
 
 
+def in_declared_units(values, scales, offsets):
+    """Return stored values (band, ...) in the units that a raster declares by band, as float32."""
+    if set(scales) == {1} and set(offsets) == {0}:
+        return values.astype(np.float32)
+    shape = (-1,) + (1,) * (values.ndim - 1)
+    scales, offsets = (np.reshape(each, shape) for each in (scales, offsets))
+    return (values.astype(np.float64) * scales + offsets).astype(np.float32)
+
+
 def sample(scene):
     """Return pixels (n, band) of each source, of at most 200 rows and 2000 columns of a scene."""
     height, width = scene.shape

@@ -246,7 +246,7 @@ def _check_keras3(model, file):
             "model has not"
         )
     for ours, theirs in called.items():  # equal shapes would hide a swap of sources
-        if theirs != ours and all(name.startswith("fusion_") for name in (ours, theirs)):
+        if theirs != ours and theirs in called and theirs.startswith("fusion_"):
             raise InputError(
                 f"{file.filename} has {theirs} where the model has {ours}: build the model with "
                 "the sources in the order that the file was written for"

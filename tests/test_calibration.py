@@ -22,8 +22,8 @@ from glavitu.platt import (
     calibrated,
     confidence,
     fit_calibration,
-    is_extreme,
     read_calibration,
+    tells_little,
 )
 from glavitu.prediction_datasets import as_prediction
 from glavitu.weights import save_weights
@@ -89,7 +89,10 @@ def test_slopes_stay_within_bounds_where_the_map_is_all_right_or_all_wrong():
     right = fit_calibration([0.8, 0.2], [True, False]).slope
     wrong = fit_calibration([0.8, 0.2], [False, True]).slope
     assert 10 < right <= SLOPES[1] and wrong == pytest.approx(SLOPES[0])
-    assert is_extreme(wrong) and not is_extreme(1)
+    assert tells_little(wrong) and not tells_little(right)
+    low = np.linspace(-13, -3, 2000)  # a shift larger than any logit
+    slope, shift = fit_calibration(expit(low), low > -8)
+    assert shift == pytest.approx(8 * slope, rel=0.01) and slope > 10
 
 
 @pytest.mark.parametrize("glacier", [[], [True, True], [False, False]])

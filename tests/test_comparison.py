@@ -87,21 +87,23 @@ def test_all_glacier_finds_all_and_takes_all_ground_for_it():
     assert row["mean IoU"] == row["pooled IoU"] == pytest.approx(200 / (200 + 30 + 30))
 
 
-def test_every_draw_is_of_all_regions_also_where_a_tile_has_no_glacier():
-    scores = table([0.2, 0, 0, 0.8, 0.8, 0.8], [*"AAA", *"BBB"])
+def test_no_interval_is_of_a_single_tile_with_glacier_and_none_leaves_0_to_1():
+    scores = table([0.2, 0, 0], [*"AAA"])
     scores.loc[1:2, ["tp", "fn"]] = 0
+    assert comparison.by_region(scores)[["low", "high"]].isna().all(axis=None)
+    runs = [table([iou] * 3, [*"AAA"], name=name) for iou, name in ((0.9, "a"), (0.97, "b"))]
+    (row,) = comparison.by_region(pd.concat(runs, ignore_index=True)).to_dict("records")
+    assert 0 <= row["low"] < 0.9 and row["high"] == 1
+
+
+def test_every_draw_is_of_all_regions_also_where_a_tile_has_no_glacier():
+    scores = table([0.2, 0.2, 0, 0.8, 0.8, 0.8], [*"AAA", *"BBB"])
+    scores.loc[2:2, ["tp", "fn"]] = 0
     samples = comparison.bootstrap(scores, replicates=200)
     assert np.allclose(samples["drawn"].sel(group="A"), 0.2)
     row = comparison.mean_iou(scores).iloc[0]
     assert row[["mean IoU", "low", "high"]].tolist() == pytest.approx([0.5] * 3)
-    scores["fp"] = [
-        0,
-        100,
-        100,
-        0,
-        0,
-        0,
-    ]  # false alarms in the tile without glacier count where drawn
+    scores["fp"] = [0, 0, 100, 0, 0, 0]  # false alarms without glacier count where they are drawn
     drawn = comparison.bootstrap(scores)["drawn"].sel(group="A").values.ravel()
     assert set(drawn.round(6)) == {0.1, 0.2}
 

@@ -324,12 +324,35 @@ def test_a_file_of_a_map_that_was_changed_is_made_again(weights, scene, tmp_path
     path = tmp_path / "out" / name
     before = path.read_bytes()
     path.write_bytes(b"damaged")
+    with pytest.raises(InputError, match=f"{name} is not what map wrote there; keep it elsewhere"):
+        map_scene(weights, scene[0], tmp_path / "out")
+    assert path.read_bytes() == b"damaged"
     capsys.readouterr()
-    again = map_scene(weights, scene[0], tmp_path / "out")
+    again = map_scene(weights, scene[0], tmp_path / "out", overwrite=True)
     said = capsys.readouterr().out
-    assert f"out: {name} is not what was written there; made again" in said
     assert ("its probabilities are used again" in said) is (name != "probability.tif")
     assert again["area_km2"] == first["area_km2"] and path.stat().st_size == len(before)
+
+
+def test_a_comparison_that_was_cut_off_leaves_a_map_that_is_whole(
+    weights, scene, tmp_path, monkeypatch
+):
+    paths, out = scene[0], tmp_path / "out"
+    map_scene(weights, paths, out)
+    outlines = gpd.read_file(out / "outlines.gpkg")
+    smaller = outlines.set_geometry(outlines.scale(0.5, 0.5))
+    smaller.to_file(out / "outlines.gpkg")  # corrected by hand, and compared as they are
+    reference = tmp_path / "reference.gpkg"
+    outlines.to_file(reference)
+    with monkeypatch.context() as patch:
+        patch.setattr("glavitu.mapping._write_record", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            map_scene(weights, paths, out, reference=reference)
+    before = (out / "glacier.tif").stat().st_mtime_ns
+    found = map_scene(weights, paths, out, reference=reference)
+    assert (out / "glacier.tif").stat().st_mtime_ns == before
+    assert found["comparison"]["glaciers_mapped"] < len(outlines)
+    assert map_scene(weights, paths, out) == found
 
 
 def test_changed_rasters_and_a_new_calibration_are_named(weights, scene, tmp_path):

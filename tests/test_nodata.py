@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import rasterio
 
-from glavitu import InputError, map_scene
+from glavitu import InputError, map_scene, remarks, units
 from glavitu.stacks import open_scene
 
 PLACE = rasterio.Affine(30, 0, 500_000, 0, -30, 5_000_000)
@@ -55,6 +55,32 @@ def test_a_named_value_is_that_of_floats_of_less_digits(optical, tmp_path, value
     values[:2] = value
     found = read(optical, write(tmp_path / "dem.tif", values), {"dem": value})
     assert np.isnan(found[:2]).all() and (found[2:] == 100).all()
+
+
+@pytest.mark.parametrize("value", [-9999, 300, 255.5, -9999.5])
+@pytest.mark.parametrize("cell", [30, 10, 60])  # on the grid, averaged, interpolated
+def test_a_named_value_that_no_pixel_can_have_changes_nothing(optical, tmp_path, cell, value):
+    values = np.full((240 // cell, 240 // cell), 100, np.uint8)
+    values[: 120 // cell] = 7
+    dem = write(tmp_path / "dem.tif", values, cell=cell, nodata=7)
+    found = read(optical, dem, {"dem": value})
+    assert np.array_equal(found, read(optical, dem), equal_nan=True)
+    assert np.isnan(found[:3]).all() and (found[5:] == 100).all()
+
+
+@pytest.mark.parametrize("scale", [1, 0.5, 2.75e-5])
+def test_what_often_means_no_data_is_remarked_as_it_is_stored(optical, tmp_path, scale):
+    values = np.full((8, 8), 7000, np.int16)
+    values[:2], values[2:4] = 0, -9999
+    dem = write(tmp_path / "dem.tif", values)
+    with rasterio.open(dem, "r+") as file:
+        file.scales, file.offsets = [scale], [-0.2]
+    with open_scene({"optical": optical, "dem": dem}) as scene:
+        told = remarks.no_data(units.sample(scene), "{value:g}", scene.units)
+    assert told == [
+        "dem: 25% of the pixels are -9999; if that means no data, -9999.",
+        "dem: 25% of the pixels are 0; if that means no data, 0.",
+    ]
 
 
 @pytest.mark.parametrize("cell", [30, 10, 60])  # on the grid, averaged, interpolated

@@ -400,6 +400,38 @@ def test_of_a_link_masks_beside_it_are_read(optical, tmp_path):
         (tmp_path / name).symlink_to(store / key)
     for read in (whole(open_scene({"optical": optical}))["optical"], read_raster(optical).values):
         assert np.array_equal(np.isnan(read).all(-1), mask == 0)
+    (store / "aa").with_suffix(".msk").write_bytes((store / "bb").read_bytes())
+    refuse("is a link, and masks or headers are both beside it and", {"optical": optical})
+
+
+@pytest.mark.parametrize("name", ["o.prj", "o.tif.aux.xml"])
+def test_what_a_gis_leaves_beside_a_link_hides_no_mask(optical, tmp_path, name):
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=False), rasterio.open(optical, "r+") as file:
+        file.write_mask(np.zeros((60, 50), np.uint8))
+    link = tmp_path / "linked" / "o.tif"
+    link.parent.mkdir()
+    link.symlink_to(optical)
+    link.with_name(name).write_text("<PAMDataset></PAMDataset>")
+    assert np.isnan(whole(open_scene({"optical": link}))["optical"]).all()
+    assert np.isnan(read_raster(link)).all()
+
+
+def test_a_question_mark_in_the_name_of_a_raster_is_told(optical, tmp_path):
+    path = tmp_path / "a?b.img"
+    rasterio.shutil.copy(optical, path, driver="ENVI")
+    finer = write(tmp_path / "dem.tif", np.ones((9, 9)))
+    options = {"grid": "dem", "nodata": {"optical": 5}}
+    scene = open_scene({"optical": path, "dem": finer}, **options)
+    with pytest.raises(InputError, match="cannot be named so; take the question mark away"):
+        whole(scene)
+
+
+def test_large_numbers_keep_their_digits_where_an_offset_makes_them_small(tmp_path):
+    values = 2**24 + np.arange(101, 117, dtype=np.int32).reshape(4, 4)
+    dem = write(tmp_path / "dem.tif", values)
+    with rasterio.open(dem, "r+") as file:
+        file.offsets = [-(2.0**24)]
+    assert whole(open_scene({"dem": dem}))["dem"].ravel().tolist() == list(range(101, 117))
 
 
 @pytest.mark.parametrize("end", [".msk", ".MSK", ".Ovr"])

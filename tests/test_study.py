@@ -115,6 +115,11 @@ def test_the_verdict_says_how_far_the_others_are_apart():
     for low, sure in ((-0.0006, "(-0.001 to 0.100), within"), (0.0006, "(0.001 to 0.100), beyond")):
         other = tables | {"differences": tables["differences"].assign(low=low)}
         assert sure in report.verdict(other, "x")
+    row = {"method": "all_glacier", "network": "All glacier", "mean IoU": 0.81, "parameters": None}
+    weak = pd.concat([tables["networks"], pd.DataFrame([row])], ignore_index=True)
+    lines = report.verdict(tables | {"networks": weak}, "x").splitlines()
+    assert lines[0].startswith("With the profile x, SETR has the highest mean IoU")
+    assert lines[1] == "Calling every pixel glacier scores as much or more: 0.810."
     seeds = tables | {"networks": tables["networks"].assign(**{"std over seeds": 0.01})}
     assert "One seed" not in report.verdict(seeds, "x")
     assert "within what the choice of tiles and seeds does" in report.verdict(seeds, "x")
@@ -236,7 +241,13 @@ def test_files_beside_its_results_leave_a_notebook_up_to_date(tmp_path):
     (tmp_path / "map" / "notes.txt").write_text("mine")
     assert _holds(stamp, "key", tmp_path, results, set())
     assert not _holds(stamp, "other", tmp_path, results, set())
-    for wrong in (None, "key", {"key": "key"}, {"key": "key", "results": {}}):
+    for wrong in (
+        None,
+        "key",
+        {"key": "key"},
+        {"key": "key", "results": {}},
+        {"results": {"a": 1}},
+    ):
         assert not _holds(wrong, "key", tmp_path, results, set())
     (tmp_path / "map" / "a.tif").write_text("b")
     assert not _holds(stamp, "key", tmp_path, results, set())

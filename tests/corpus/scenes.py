@@ -210,7 +210,7 @@ CASES = [
         options("--picture", "optical=1,1,2", "--picture", "dem=1,1,1"),
         ("optical and dem", "one source"),
     ),
-    Case("a least area of NaN", options("--min-area", "nan"), ("min-area", "nan")),
+    Case("a least area of NaN", options("--min-area", "nan"), ("min_area", "nan")),
     Case("infinite smoothing", options("--smooth", "inf"), ("smooth", "inf")),
     Case("stride 0", options("--stride", 0), ("--stride", "0")),
     Case("batch size -1", options("--batch-size", -1), ("--batch-size", "-1")),
