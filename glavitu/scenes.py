@@ -10,14 +10,12 @@ from glavitu import __version__
 from glavitu.bands import check_count, check_names, check_order, names_in
 from glavitu.errors import InputError
 from glavitu.files import locked, replacing
-from glavitu.geotiffs import read_raster
-from glavitu.grids import Grid, crs_name, pixel_size, place_in
 from glavitu.hdf5 import open_file, plain, reading
 from glavitu.hdf5_writing import open_new, write_tile
-from glavitu.local_rasters import check_crs
 from glavitu.profiles import UNFINISHED
 from glavitu.progress import progress, say
 from glavitu.remarks import far_from_split, no_data, no_degrees, unlike_each_other
+from glavitu.tile_rasters import read_tile
 from glavitu.tile_tables import read_tile_table, sources_of
 from glavitu.tiles import SPLITS, SURFACE, UNKNOWN
 from glavitu.units import evenly, is_whole, scale
@@ -127,86 +125,6 @@ def write_splits(table, scaling, names, directory, patch_size):
     return paths
 
 
-def _read_tile(row, sources):
-    """Return label, sources and surface of a table's row, on one grid, after checking them."""
-    try:
-        label = _read_column(row, "groundtruth")
-        _check_label(row, label)
-        _check_place(row, label)
-        arrays = {source: _read_column(row, source) for source in sources}
-        for source, array in arrays.items():
-            _check_grid(row, source, array, label)
-        return label, arrays, _read_surface(row, label) if row[SURFACE] else None
-    except InputError as error:
-        raise InputError(f"tile {row['tile']}: {error}") from None
-
-
-def _read_column(row, column):
-    try:
-        return read_raster(row[column])
-    except InputError as error:
-        raise InputError(f"{column}: {error}") from None
-
-
-def _check_label(row, label):
-    values = label.values[np.isfinite(label.values)]
-    found = f"{label.sizes['band']} bands" if label.sizes["band"] != 1 else ""
-    if not found and (wrong := values[(values != 0) & (values != 1)]).size:
-        found = f"{wrong[0]:g}"
-    if found:
-        raise InputError(
-            f"{row['groundtruth']} has {found}; labels must be one band of 0 and 1 (glacier)"
-        )
-    if label.rio.encoded_nodata == 0:
-        raise InputError(
-            f"{row['groundtruth']} declares 0 as no data, so that nothing is background; take that "
-            f"away (gdal_edit.py -unsetnodata FILE) or declare another value"
-        )
-
-
-def _check_place(row, label):
-    """Refuse a label with a CRS in which its coordinates are no place on Earth."""
-    if crs := label.rio.crs:
-        check_crs(row["groundtruth"], crs)
-        if np.isnan(pixel_size(_grid(label))):
-            raise InputError(
-                f"{row['groundtruth']} has coordinates that are no place in {crs_name(crs)}; "
-                "assign the CRS that they are of, as with gdal_edit.py -a_srs"
-            )
-
-
-def _read_surface(row, label):
-    """Return the codes (y, x) of a tile's surface layer as uint8, on the grid of its label."""
-    array = _read_column(row, SURFACE)
-    _check_grid(row, SURFACE, array, label)
-    codes = array.fillna(UNKNOWN).values
-    if codes.shape[2] != 1 or not np.isin(codes, np.arange(256)).all():
-        raise InputError(f"{row[SURFACE]}: surfaces must be one band of whole numbers 0 to 255")
-    return codes[..., 0].astype(np.uint8)
-
-
-def _check_grid(row, column, array, label):
-    if bool(array.rio.crs) != bool(label.rio.crs):  # warping would not help
-        lacking = "groundtruth" if array.rio.crs else column
-        check_crs(row[lacking], None)
-    grids = _grid(array), _grid(label)
-    if grids[0].shape != grids[1].shape or place_in(*grids) != (0, 0):
-        raise InputError(
-            f"{row[column]} has the grid {_describe(array)}, the groundtruth {_describe(label)}; "
-            "warp them to one grid"
-        )
-
-
-def _grid(array):
-    return Grid(array.rio.crs, array.rio.transform(), array.shape[:2])
-
-
-def _describe(array):
-    height, width = array.shape[:2]
-    crs = array.rio.crs.to_string() if array.rio.crs else "no CRS"
-    return f"{height}x{width} at {tuple(array.rio.transform())[:6]} in {crs}"
-
-
 def _training_scaling(table, sources):
     """Return per source the 1st and 99th percentile of each band over the training split.
 
@@ -217,7 +135,7 @@ def _training_scaling(table, sources):
     samples, units = {source: [] for source in sources}, {}
     bands, names = {}, {source: set() for source in sources}
     for _, row in progress(rows.iterrows(), total=len(rows), description="statistics"):
-        arrays = _read_tile(row, sources)[1]
+        arrays = read_tile(row, sources)[1]
         bands = bands or {source: array.sizes["band"] for source, array in arrays.items()}
         _check_bands(row, arrays, bands)
         for source, array in arrays.items():
@@ -257,7 +175,7 @@ def _write_split(path, rows, scaling, names, patch_size):
         file.attrs["bands"] = json.dumps(names)
         file.attrs["software"] = f"glavitu {__version__}"
         for _, row in progress(rows.iterrows(), total=len(rows), description=rows["split"].iloc[0]):
-            label, arrays, surface = _read_tile(row, list(scaling))
+            label, arrays, surface = read_tile(row, list(scaling))
             _check_bands(row, arrays, expected)
             if row["split"] != "train":  # of whose tiles the scaling is made
                 for remark in far_from_split({s: a.values for s, a in arrays.items()}, scaling):
