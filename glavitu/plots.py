@@ -109,7 +109,7 @@ def plot_maps(tile, predictions, axes=None):
     image = shown(tile)[0][rows : rows + truth.shape[0], cols : cols + truth.shape[1]]
     axes[0].imshow(image)
     _outline(axes[0], truth == 1, TRUTH)
-    axes[0].set_title(f"{tile.attrs['tile']}")
+    axes[0].set_title(f"{tile.attrs['tile']}\n{_chosen(tile)[2]}")
     for ax, (method, prediction) in zip(axes[1:], predictions.items(), strict=True):
         mapped = prediction["glacier"].values == 1
         shaded = image.mean(-1, keepdims=True).repeat(3, -1) * 0.6 + 0.3

@@ -170,7 +170,7 @@ def test_maps_show_what_is_missed_and_what_is_a_false_alarm():
     )
     prediction = xr.Dataset({"glacier": (("y", "x"), mapped), "groundtruth": (("y", "x"), truth)})
     axes = plots.plot_maps(tile, {"glavitu": prediction})
-    assert texts([axes[0].title, axes[1].title]) == ["A-0", "GlaViTU"]
+    assert texts([axes[0].title, axes[1].title]) == ["A-0\nSWIR1, NIR, red", "GlaViTU"]
     shown = [image.get_array() for image in axes[1].images]
     colours = [to_rgb(plots.MISS), to_rgb(plots.FALSE_ALARM)]
     for colour, row, column in zip(colours, (3, 3), (2, 7), strict=True):
