@@ -39,9 +39,10 @@ def make_landsat_like(demo, out):
     table = pd.read_csv(demo / "tiles.csv")
     for tile, path in zip(table["tile"], table["optical"], strict=True):
         optical = read_raster(demo / path).transpose("band", "y", "x")
-        optical.attrs.pop("long_name", None)  # of six bands
-        write_raster(out / "rgb" / f"{tile}.tif", optical.isel(band=[2, 1, 0]))
-        write_raster(out / "nir" / f"{tile}.tif", optical.isel(band=[3]))
+        for source, bands in {"rgb": [2, 1, 0], "nir": [3]}.items():
+            chosen = optical.isel(band=bands)
+            chosen.attrs["long_name"] = tuple(optical.attrs["long_name"][band] for band in bands)
+            write_raster(out / source / f"{tile}.tif", chosen)
         for source in ("dem", "groundtruth"):
             (out / source).mkdir(exist_ok=True)
             shutil.copy(demo / source / f"{tile}.tif", out / source / f"{tile}.tif")
