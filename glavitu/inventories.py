@@ -1,5 +1,6 @@
 """Outlines of glaciers that others drew: read from files, checked, and found about a scene."""
 
+import hashlib
 import warnings
 from pathlib import Path
 
@@ -57,6 +58,17 @@ def read_outlines(path):
         raise InputError(f"{path} is not a vector file GDAL can read: {reason}") from None
     except GEOSException as error:
         raise InputError(f"{path} has a broken geometry: {error}; mend it in a GIS") from None
+
+
+def content_of(path):
+    """Return a digest of outlines, whatever else their file holds; None where it is damaged."""
+    try:
+        outlines = read_outlines(path)
+    except InputError:
+        return None
+    digest = hashlib.sha256(outlines.drop(columns="geometry").to_csv().encode())
+    digest.update(b"".join(shapely.to_wkb(outlines.geometry.to_numpy())))
+    return digest.hexdigest()[:16]
 
 
 def _read(path):

@@ -22,6 +22,7 @@ from glavitu.mapping_settings import (
     check_outputs,
     clear,
     finished,
+    mark_of,
     read_trained,
 )
 from glavitu.platt import read_calibration, tells_little
@@ -106,7 +107,7 @@ def map_scene(
         or, without names, as if they were in the order of the published data.
     reference : str or Path, optional
         Outlines to compare the map with, such as the inventory of a whole region: those about the
-        scene are used, and there may be none. A map that is there already is compared as it is.
+        scene are used, and there may be none. A map that is there already is not made again for it.
     scheduler : str or distributed.Client, optional
         Address of a dask scheduler whose workers predict, or a client of it; the workers must see
         the same files.
@@ -125,7 +126,7 @@ def map_scene(
     InputError
         For weights without a record, rasters or settings that do not fit, or a folder with another
         map: the message names the settings that differ. Files that were moved or copied are the
-        same. Also where a raster of the map was changed since it was made.
+        same. Also where what a map left was changed since, such as an outline.
     """
     if not isinstance(weights, str | Path):
         raise InputError(
@@ -215,8 +216,7 @@ def _is_compared(out, record, reference):
 def _write_record(out, record):
     """Write ``map.json`` with fingerprints of the files of a map that is there as a whole."""
     names = [*OUTPUTS, *(["comparison.csv"] if record.get("reference") else [])]
-    names.remove("outlines.gpkg")  # into which GIS software writes when it shows them
-    record["files"] = {name: fingerprint(out / name) for name in names}
+    record["files"] = {name: mark_of(out / name) for name in names}
     write_json(out / "map.json", record)
 
 

@@ -10,6 +10,7 @@ from glavitu.bands import recorded_names, usual_grid
 from glavitu.differences import changes
 from glavitu.errors import InputError
 from glavitu.files import read_json
+from glavitu.inventories import content_of
 from glavitu.outputs import read_built, read_record, record_path
 from glavitu.profiles import PRECISIONS, check_precision
 from glavitu.progress import say
@@ -202,8 +203,16 @@ def changed_files(out, record, names):
     return [
         name
         for name in names
-        if not (out / name).is_file() or (name in said and fingerprint(out / name) != said[name])
+        if not (out / name).is_file() or (name in said and mark_of(out / name) != said[name])
     ]
+
+
+def mark_of(path):
+    """Return what tells whether a file of a map was changed.
+
+    Of outlines it is their content: GIS software writes into the file when it shows them.
+    """
+    return content_of(path) if path.suffix == ".gpkg" else fingerprint(path)
 
 
 def placed(old, new):
@@ -246,8 +255,9 @@ def clear(out, *, compares):
     Say so where its comparison goes, too, and the new map is not compared.
     """
     if (out / "map.json").exists():
-        compared = "reference" in read_json(out / "map.json")
-        if compared and not compares:
+        record = read_json(out / "map.json")
+        if record.get("reference") and not compares:
             say(f"{out.name}: the comparison goes with the old map; the new one has no reference")
-        for name in (*OUTPUTS, *(["comparison.csv"] if compared else []), "map.json"):
+        compared = ["comparison.csv"] * ("reference" in record)
+        for name in (*OUTPUTS, *compared, "map.json"):
             (out / name).unlink(missing_ok=True)

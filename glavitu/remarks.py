@@ -41,7 +41,8 @@ def unlike_training(pixels, scaling):
                 f"{_bands(source, far)}: {_from_to(outside[far], '.0%')} of the pixels are far "
                 f"from the training data's {_ranges(low[far], high[far])} (in this raster's "
                 f"units); most are {_ranges(least[far], most[far])}. Other units, which a factor "
-                f"mends, or other ground?{_advice(source, far)}"
+                "mends (or, where their zero is another, a scale and an offset in the raster), or "
+                f"other ground?{_advice(source, far)}"
             )
         spread = (most - least) / (high - low)
         if (flat := np.flatnonzero((outside <= FAR) & (spread < FLAT))).size:

@@ -115,12 +115,20 @@ def _scene_files(profile, data):
 
     rasters, options = scene_to_map(profile, None)
     files = rasters | {key: options[key] for key in ("reference",) if key in options}
-    used = {"reference", *open_tiles(find_split(data, "train")).sources}
+    sources = open_tiles(find_split(data, "train")).sources
+    used = {"reference", *sources}
     for source, path in files.items():
         if source in used and not path.is_file():
             raise InputError(
                 f"profile {profile.name}: no file at {path}, the {source} of its scene"
             )
+    taken = [set(run.sources or profile.select(sources)) for run in profile.runs()]
+    if not any(inputs <= set(rasters) for inputs in taken):
+        lacking = sorted(min((inputs - set(rasters) for inputs in taken), key=len))
+        raise InputError(
+            f"profile {profile.name}: its scene lacks {', '.join(lacking)}, so that no network of "
+            f"the study can map it; it names {', '.join(rasters)}"
+        )
     return [each for path in files.values() if path.is_file() for each in files_of(path)]
 
 

@@ -1,6 +1,8 @@
 import shutil
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 
 import geopandas as gpd
 import numpy as np
@@ -339,11 +341,10 @@ def test_a_comparison_that_was_cut_off_leaves_a_map_that_is_whole(
 ):
     paths, out = scene[0], tmp_path / "out"
     map_scene(weights, paths, out)
-    outlines = gpd.read_file(out / "outlines.gpkg")
-    smaller = outlines.set_geometry(outlines.scale(0.5, 0.5))
-    smaller.to_file(out / "outlines.gpkg")  # corrected by hand, and compared as they are
+    with closing(sqlite3.connect(out / "outlines.gpkg")) as file:  # as GIS software does to show it
+        file.execute("pragma user_version = 7")
     reference = tmp_path / "reference.gpkg"
-    outlines.to_file(reference)
+    gpd.read_file(out / "outlines.gpkg").to_file(reference)
     with monkeypatch.context() as patch:
         patch.setattr("glavitu.mapping._write_record", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
@@ -351,8 +352,28 @@ def test_a_comparison_that_was_cut_off_leaves_a_map_that_is_whole(
     before = (out / "glacier.tif").stat().st_mtime_ns
     found = map_scene(weights, paths, out, reference=reference)
     assert (out / "glacier.tif").stat().st_mtime_ns == before
-    assert found["comparison"]["glaciers_mapped"] < len(outlines)
+    assert found["comparison"]["iou"] == pytest.approx(1)
     assert map_scene(weights, paths, out) == found
+
+
+@pytest.mark.parametrize("how", ["edited", "damaged"])
+def test_outlines_that_were_changed_are_kept_unless_they_may_be_replaced(
+    weights, scene, tmp_path, how
+):
+    out = tmp_path / "out"
+    first, path = map_scene(weights, scene[0], out), out / "outlines.gpkg"
+    outlines = gpd.read_file(path)
+    outlines.to_file(tmp_path / "reference.gpkg")
+    outlines.set_geometry(outlines.scale(0.5, 0.5)).to_file(path)
+    if how == "damaged":
+        path.write_bytes(path.read_bytes()[:3000])
+    before = path.read_bytes()
+    for options in ({}, {"reference": tmp_path / "reference.gpkg"}):
+        with pytest.raises(InputError, match="outlines.gpkg is not what map wrote there; keep it"):
+            map_scene(weights, scene[0], out, **options)
+    assert path.read_bytes() == before
+    assert map_scene(weights, scene[0], out, overwrite=True)["files"] == first["files"]
+    assert gpd.read_file(path).area.sum() == pytest.approx(outlines.area.sum())
 
 
 def test_changed_rasters_and_a_new_calibration_are_named(weights, scene, tmp_path):

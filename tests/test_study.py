@@ -337,6 +337,9 @@ def test_a_scene_that_is_not_there_shows_before_the_work(short_study, tmp_path):
     own.write_text(profile.read_text() + "scene: {thermal: unused.tif, optical: none.tif}\n")
     with pytest.raises(InputError, match=r"profile own: no file at .*none.tif, the optical of its"):
         run_study(own, data=data, out=tmp_path / "out")
+    own.write_text(profile.read_text() + f"scene: {{optical: {own}}}\n")
+    with pytest.raises(InputError, match=r"own: its scene lacks dem, sar, so that no network of"):
+        run_study(own, data=data, out=tmp_path / "out")
     assert not list((tmp_path / "out").rglob("*.ipynb"))
 
 
@@ -367,7 +370,8 @@ def test_a_study_is_not_up_to_date_for_another_package_or_scene(
     monkeypatch.setattr("glavitu.study._finish", stamps.__setitem__)
     own, scene = tmp_path / "own.yaml", tmp_path / "o.tif"
     scene.write_text("ground")
-    own.write_text(profile.read_text() + f"scene: {{optical: {scene}}}\n")
+    sources = ", ".join(f"{source}: {scene}" for source in ("optical", "dem", "sar"))
+    own.write_text(profile.read_text() + f"scene: {{{sources}}}\n")
 
     def up_to_date():
         run_study(own, data=data, out=out)
