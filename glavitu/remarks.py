@@ -77,15 +77,14 @@ def no_data(pixels, advice, units=None):
     remarks = []
     for source, values in pixels.items():
         scales, offsets = (units or {}).get(source, ((1,), (0,)))
-
-        def read(value, scales=scales, offsets=offsets):
-            return in_declared_units(np.full(len(scales), value), scales, offsets)
-
-        shares = {value: (values == read(value)).any(1).mean() for value in FILLERS}
-        zeros = (values == read(0)).all(1)
+        as_read = {  # by band
+            value: in_declared_units(np.full(len(scales), value), scales, offsets)
+            for value in (0, *FILLERS)
+        }
+        shares = {value: (values == as_read[value]).any(1).mean() for value in FILLERS}
+        zeros = (values == as_read[0]).all(1)
         if source == "dem":
-            fillers = [read(value)[0] for value in FILLERS]
-            zeros = _far_from_others(values[:, 0], read(0)[0], fillers)
+            zeros = _far_from_others(values[:, 0], *(bands[0] for bands in as_read.values()))
         if (zero := zeros.mean()) > ZERO:
             shares[0] = zero
         remarks += [
@@ -97,7 +96,7 @@ def no_data(pixels, advice, units=None):
     return remarks
 
 
-def _far_from_others(elevation, zero, fillers):
+def _far_from_others(elevation, zero, *fillers):
     """Tell which elevations are zero, if the others, but for fillers, begin far above."""
     zeros = elevation == zero
     others = elevation[np.isfinite(elevation) & ~zeros & ~np.isin(elevation, fillers)]
