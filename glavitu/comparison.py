@@ -39,7 +39,7 @@ def bootstrap(scores, by="region", *, replicates=REPLICATES, seed=0):
     xarray.Dataset
         ``observed`` (method, group) and ``drawn`` (replicate, method, group). Both are NaN for a
         group without glacier in its labels, for every method; what is drawn is NaN for a group of
-        less than `FEWEST` tiles, or with glacier in a single one, too.
+        fewer than `FEWEST` tiles, or with glacier in a single one, too.
     """
     rng = np.random.default_rng(seed)
     groups = {}

@@ -52,7 +52,7 @@ def verdict(tables, profile, reference="glavitu"):
             line += f"{interval}, {sure} what the choice of {drawn} does"
         lines.append(line)
     if not _interval(best):
-        lines.append(f"No intervals: a region has less than {FEWEST} test tiles.")
+        lines.append(f"No intervals: a region has fewer than {FEWEST} test tiles.")
     elif not several:
         lines.append("One seed: what another seed would change is in no interval.")
     regions = tables["regions"]

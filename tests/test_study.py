@@ -127,7 +127,7 @@ def test_the_verdict_says_how_far_the_others_are_apart():
         tables[name] = tables[name].assign(low=float("nan"), high=float("nan"))
     assert report.verdict(tables, "x").splitlines()[1:] == [
         "SETR: 0.050 above GlaViTU",
-        "No intervals: a region has less than 3 test tiles.",
+        "No intervals: a region has fewer than 3 test tiles.",
     ]
 
 
