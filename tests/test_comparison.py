@@ -85,6 +85,8 @@ def test_all_glacier_finds_all_and_takes_all_ground_for_it():
     (row,) = comparison.mean_iou(comparison.all_glacier(scores)).to_dict("records")
     assert row["method"] == "all_glacier"
     assert row["mean IoU"] == row["pooled IoU"] == pytest.approx(200 / (200 + 30 + 30))
+    counts = comparison.all_glacier(scores)[COUNTS].sum()
+    assert counts.to_dict() == {"tp": 200, "tn": 0, "fp": 60, "fn": 0}
 
 
 def test_no_interval_is_of_a_single_tile_with_glacier_and_none_leaves_0_to_1():
@@ -94,6 +96,14 @@ def test_no_interval_is_of_a_single_tile_with_glacier_and_none_leaves_0_to_1():
     runs = [table([iou] * 3, [*"AAA"], name=name) for iou, name in ((0.9, "a"), (0.97, "b"))]
     (row,) = comparison.by_region(pd.concat(runs, ignore_index=True)).to_dict("records")
     assert 0 <= row["low"] < 0.9 and row["high"] == 1
+    runs = [table([iou] * 3, [*"AAA"], name=name) for iou, name in ((0.02, "a"), (0.1, "b"))]
+    (row,) = comparison.by_region(pd.concat(runs, ignore_index=True)).to_dict("records")
+    assert row["low"] == 0
+
+
+def test_tiles_whose_glaciers_are_all_missed_are_drawn_too():
+    (row,) = comparison.by_region(table([0, 0, 0.5], [*"AAA"])).to_dict("records")
+    assert (row["low"], row["high"]) == (0, 0.5)
 
 
 def test_every_draw_is_of_all_regions_also_where_a_tile_has_no_glacier():
@@ -143,6 +153,23 @@ def test_debris_and_clean_ice_are_scored_apart():
     assert table["clean ice"] == pytest.approx(70 / 90)
     # only tile 0 has more debris than the median tile with ice
     assert table["debris-rich tiles"] == pytest.approx(15 / 30)
+
+
+def test_a_tile_is_rich_in_debris_by_what_there_is_not_by_what_is_found():
+    rows = surfaces(
+        [("A-0", 2, 2, 0, 0, 8), ("A-0", 1, 10, 0, 0, 0)]  # half of the ice, most of it missed
+        + [("A-1", 2, 3, 0, 0, 0), ("A-1", 1, 10, 0, 0, 0)]
+        + [("A-2", 1, 20, 0, 0, 0)]
+    )
+    scores = rows.groupby(["name", "method", "region", "tile"], as_index=False).sum()
+    second = scores.assign(name="other", method="other", tp=scores["tp"] + scores["fn"], fn=0)
+    both = pd.concat([scores, second], ignore_index=True)
+    found = pd.concat([rows, rows.assign(name="other", method="other")], ignore_index=True)
+    table = comparison.debris_split(both, found)
+    assert table.index.is_unique
+    table = table.set_index(["method", "where"])["IoU"]
+    assert table["setr", "debris-rich tiles"] == pytest.approx(12 / 20)
+    assert table["setr", "other tiles"] == table["other", "debris-rich tiles"] == 1
 
 
 def test_errors_are_counted_by_surface_and_sky():

@@ -108,6 +108,20 @@ def test_a_slope_in_percent_is_remarked_if_the_training_was_in_degrees():
     assert remarks.no_degrees(terrain[:, :1]) == []
 
 
+@pytest.mark.parametrize("value", [-9999, -99999, -32768, -32767, np.finfo(np.float32).min])
+def test_values_that_often_mean_no_data_are_known(value):
+    (remark,) = remarks.no_data({"sar": np.float32([[1], [2], [3], [value]])}, "")
+    assert remark.startswith("sar: 25% of the pixels are ")
+
+
+def test_a_source_without_data_in_a_band_hides_no_other():
+    empty = np.column_stack([np.arange(99.0), np.full(99, np.nan)])
+    scaling = {source: {"low": [0, 0], "high": [99, 99]} for source in ("dem", "sar")}
+    pixels = {"dem": empty, "sar": np.full((99, 2), 1e6)}
+    (remark,) = remarks.unlike_training(pixels, scaling)
+    assert remark.startswith("sar bands 1 and 2: 100% of the pixels are far")
+
+
 def test_pixels_of_zeros_are_remarked_but_for_the_sea():
     filled = np.ones((100, 2))
     filled[:31] = 0
