@@ -4,8 +4,6 @@ import os
 import re
 import sys
 
-from tqdm import tqdm
-
 AS_LINES = "GLAVITU_PROGRESS_AS_LINES"  # in the environment of notebooks run by a study
 _BAR = re.compile(r".*: +\d+%\|.*\| \d+/\d+ \[.*\]\s*")
 
@@ -13,6 +11,8 @@ _BAR = re.compile(r".*: +\d+%\|.*\| \d+/\d+ \[.*\]\s*")
 def say(text):
     """Print a line between the drawings of a bar."""
     if sys.stderr.isatty():
+        from tqdm import tqdm  # here, as the command line's help needs none
+
         tqdm.write(text)
     else:
         print(text, flush=True)
@@ -70,6 +70,8 @@ class _Output:
 
 def progress(iterable=None, *, description, total=None, initial=0, unit="tile"):
     """Wrap an iterable in a bar: on stderr, drawn rarely where nobody watches, or in a cell."""
+    from tqdm import tqdm
+
     # After `maxinterval` seconds a bar is drawn again, moved or not.
     if sys.stderr.isatty():
         how = {"mininterval": 0.1, "maxinterval": 10, "delay": 1, "dynamic_ncols": True}

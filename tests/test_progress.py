@@ -10,9 +10,7 @@ from glavitu import progress
 
 
 def test_in_a_log_each_drawing_of_a_bar_is_a_line(monkeypatch, capsys):
-    monkeypatch.setattr(
-        progress, "tqdm", lambda *a, **k: tqdm(*a, **k | {"mininterval": 0, "delay": 0})
-    )
+    monkeypatch.setattr("tqdm.tqdm", lambda *a, **k: tqdm(*a, **k | {"mininterval": 0, "delay": 0}))
     for _ in progress.progress(range(3), description="work"):
         time.sleep(0.01)
         progress.say("between")
@@ -29,9 +27,7 @@ def test_in_a_notebook_a_bar_is_one_output_that_is_empty_in_the_end(monkeypatch,
         shown.append([data])
         return SimpleNamespace(update=lambda data, *, raw: shown[-1].append(data))
 
-    monkeypatch.setattr(
-        progress, "tqdm", lambda *a, **k: tqdm(*a, **k | {"mininterval": 0, "delay": 0})
-    )
+    monkeypatch.setattr("tqdm.tqdm", lambda *a, **k: tqdm(*a, **k | {"mininterval": 0, "delay": 0}))
     shell = SimpleNamespace(kernel=None)
     monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
     monkeypatch.setitem(sys.modules, "IPython.display", SimpleNamespace(display=display))
