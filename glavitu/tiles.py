@@ -8,7 +8,6 @@ may also hold a layer ``surface`` (y, x) of codes, which scores are split by; it
 import json
 import re
 from collections.abc import Mapping
-from copy import copy
 from functools import cached_property
 from itertools import product
 from pathlib import Path
@@ -282,7 +281,8 @@ class Tiles(Mapping):
         The parts of compressed files that are read take up room in the temporary folder, up to half
         of what is free there; where that is too little, they are unpacked for every window.
         """
-        tiles = copy(self)
+        tiles = object.__new__(Tiles)  # `copy` would open the file anew, as pickling does
+        vars(tiles).update(vars(self))
         tiles._mapped = unpack(self._mapped)
         return tiles
 

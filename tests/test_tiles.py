@@ -1,7 +1,6 @@
 import copy
 import json
 import os
-import pickle
 
 import h5py
 import numpy as np
@@ -291,9 +290,15 @@ def test_an_attribute_that_is_true_can_be_written_as_netcdf(tmp_path, rng):
 def test_pickled_tiles_open_the_file_anew(tmp_path, rng, monkeypatch):
     write(tmp_path / "a.hdf5", {"A-0": (make_tile_arrays(rng, 8, 8), {})})
     monkeypatch.chdir(tmp_path)
-    pickled = pickle.dumps(open_tiles("a.hdf5"))
+    function, arguments = open_tiles("a.hdf5").__reduce__()  # what is pickled
     monkeypatch.chdir("/")
-    assert list(pickle.loads(pickled)) == ["A-0"]
+    assert list(function(*arguments)) == ["A-0"]
+
+
+def test_unpacked_tiles_share_the_file(tmp_path, rng, monkeypatch):
+    tiles = open_tiles(write(tmp_path / "a.hdf5", {"A-0": (make_tile_arrays(rng, 8, 8), {})}))
+    monkeypatch.setattr("glavitu.tiles.open_file", lambda path: pytest.fail("opened again"))
+    assert list(tiles.unpacked()) == ["A-0"]
 
 
 def test_closed_tiles_say_so_whatever_is_asked(tmp_path, rng):
