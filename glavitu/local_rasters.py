@@ -1,8 +1,9 @@
 """Open rasters that may come from anywhere: local files alone, which lead to no others."""
 
 import hashlib
+import os
 import warnings
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from glavitu.provenance import fingerprint
 # GDAL drivers whose files hold the pixels; many others' may name further files, or servers.
 DRIVERS = ["GTiff", "JP2OpenJPEG", "JP2KAK", "JP2ECW", "AAIGrid", "ENVI", "EHdr", "SRTMHGT"]
 DRIVERS += ["DTED", "PNG", "JPEG"]
+MASKS, HEADER = (".msk", ".ovr", ".msk.ovr", ".ovr.msk"), ".aux.xml"  # added to a raster's name
 PARTS = (".msk", ".hdr", ".tfw", ".tifw", ".wld")  # ends of files beside it that it needs
 TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # how they begin
 MOST_BANDS = 1000  # of a raster; a file may declare 65,535 that it does not hold
@@ -58,14 +60,13 @@ def _check_references(path):
 
     GDAL would follow already when it opens it, and masks and overviews with any of its drivers.
     """
-    path = Path(path)
     if b"<VRTDataset" in _start(path)[:1024]:
         raise InputError(f"{path} only refers to other rasters; convert it to a GeoTIFF")
-    for file in _beside(path, ".msk", ".ovr", ".msk.ovr", ".ovr.msk"):
-        if _start(file)[:4] not in TIFF:
+    for file in _named_like(path):
+        end = file.name.lower().removeprefix(path.name.lower())
+        if end in MASKS and _start(file)[:4] not in TIFF:
             raise InputError(f"{file}, which GDAL reads with {path.name}, is no TIFF; remove it")
-    for file in _beside(path, ".aux.xml"):
-        if b"OVERVIEW_FILE" in _start(file):
+        if end == HEADER and b"OVERVIEW_FILE" in _start(file):
             raise InputError(f"{file} only refers to other rasters; remove it")
 
 
@@ -73,16 +74,6 @@ def _check_overviews(path, dataset):
     """Refuse an open raster whose overviews are in a file that it names itself."""
     if "OVERVIEW_FILE" in map(str.upper, dataset.tags(ns="OVERVIEWS")):
         raise InputError(f"{path} has overviews in another file; copy it, as with gdal_translate")
-
-
-def _beside(path, *ends):
-    """Return the files called as a raster with an end more, in letters of any case as for GDAL."""
-    names = {path.name.lower() + end for end in ends}
-    try:
-        found = [file for file in path.parent.iterdir() if file.name.lower() in names]
-    except OSError:  # GDAL cannot list the folder either
-        found = [path.with_name(path.name + end) for end in ends]
-    return sorted(file for file in found if file.is_file())
 
 
 def _start(path):
@@ -120,11 +111,17 @@ def _has_parts(path):
 
 
 def _named_like(path):
-    """Return the other files in a raster's folder that are called as it is, but for the end."""
-    beside, stem = [], f"{path.stem.lower()}."
-    with suppress(OSError):  # which keeps GDAL from listing the folder, too
-        beside = [file for file in path.parent.iterdir() if file.name.lower().startswith(stem)]
-    return sorted(file for file in beside if file.name != path.name and file.is_file())
+    """Return the other files in a raster's folder that are called as it is, but for the end.
+
+    As for GDAL, letters may be of any case.
+    """
+    try:
+        names = os.listdir(path.parent)
+    except OSError:  # GDAL, which cannot list the folder either, asks for these
+        names = [path.name + end for end in (*MASKS, HEADER)]
+    stem = f"{path.stem.lower()}."
+    names = [name for name in names if name.lower().startswith(stem) and name != path.name]
+    return sorted(file for name in names if (file := path.with_name(name)).is_file())
 
 
 def fingerprint_of(path):
