@@ -196,7 +196,7 @@ def map_scene(
                 _compare(out, record, inventory, given)
                 if not made:
                     draw(scene, out, inventory, recipe["picture"])
-                _write_record(out, record)
+                _write_record(out, record, ["quicklook.png", "comparison.csv"])
     return record
 
 
@@ -213,10 +213,9 @@ def _is_compared(out, record, reference):
     return same and not changed_files(out, record, ["comparison.csv"])
 
 
-def _write_record(out, record):
-    """Write ``map.json`` with fingerprints of the files of a map that is there as a whole."""
-    names = [*OUTPUTS, *(["comparison.csv"] if record.get("reference") else [])]
-    record["files"] = {name: mark_of(out / name) for name in names}
+def _write_record(out, record, written):
+    """Write ``map.json`` of a map that is there as a whole, and how to know the files `written`."""
+    record["files"] = record.get("files", {}) | {name: mark_of(out / name) for name in written}
     write_json(out / "map.json", record)
 
 
@@ -255,7 +254,7 @@ def _make(scene, out, recipe, built, reference, scheduler):
     record["remarks"] = told + remarks.mostly_empty(record["share_with_data"])
     draw(scene, out, reference, recipe["picture"])
     record["provenance"] = provenance()
-    _write_record(out, record)
+    _write_record(out, record, OUTPUTS)
     remove_parts(out, recipe)
     return record
 
