@@ -11,10 +11,11 @@ from pathlib import Path
 
 from glavitu import band_ratio
 from glavitu.errors import InputError, lack_of_memory
-from glavitu.files import locked, remove_left_locks, replacing, scratch
+from glavitu.files import locked, remove_left_locks, scratch
+from glavitu.notebook_stamps import finish, holds, make_stamp, stamp_of
 from glavitu.outputs import Outputs
 from glavitu.profiles import SCENE_OPTIONS, UNFINISHED, load_profile
-from glavitu.progress import AS_LINES, say, without_bars
+from glavitu.progress import AS_LINES, say
 from glavitu.provenance import fingerprint
 from glavitu.tiles import SPLITS, find_split, open_tiles
 
@@ -83,7 +84,7 @@ def _run(name, profile, data, out, overwrite):
             json.dumps(parameters),
             *(fingerprint(path) for path in inputs),
         )
-        if (stamp := _stamp_of(target)) and _holds(stamp, key, out, results, known):
+        if (stamp := stamp_of(target)) and holds(stamp, key, out, results, known):
             say(f"{target.stem}: up to date")
         else:
             started = time.perf_counter()
@@ -93,8 +94,8 @@ def _run(name, profile, data, out, overwrite):
                 given["overwrite"] = overwrite
             with scratch(out / ".jupyter") as folder, _kernels_environment(folder):
                 _execute(source, target, given)
-            stamp = _stamp(key, out, results, known)
-            _finish(target, stamp)
+            stamp = make_stamp(key, out, results, known)
+            finish(target, stamp)
             say(f"{target.stem}: done in {time.perf_counter() - started:.0f} s")
         known |= set(stamp["results"])
         if "name" in parameters:  # what follows uses what a training and its test left
@@ -252,62 +253,6 @@ def _execute(source, target, parameters):
             f"{target.stem} stopped: its process was ended, by the system where memory does not "
             "suffice; try smaller patches or batches"
         ) from None
-
-
-def _holds(stamp, key, out, results, known):
-    """Tell whether a stamp is of this key, and all results are as they were, whatever is beside."""
-    if not isinstance(stamp, dict) or not isinstance(stamp.get("results"), dict):
-        return False
-    now = _stamp(key, out, results, known)
-    found = {name: now["results"].get(name) for name in stamp["results"]}
-    return stamp.get("key") == key and stamp["results"] == found and bool(found)
-
-
-def _stamp(key, out, results, known):
-    """Return what tells that a notebook is up to date: its key, and its results as they are now.
-
-    Of folders, files below `out` that are `known` from notebooks before are left out, and what GIS
-    software writes beside rasters that it shows.
-    """
-    files = []
-    for path in results:
-        files += sorted(path.glob("[!.]*")) if path.is_dir() else [path]
-    names = {p.relative_to(out).as_posix(): p for p in files if not p.name.endswith(".aux.xml")}
-    return {
-        "key": key,
-        "results": {
-            name: fingerprint(path) if path.is_file() else None
-            for name, path in names.items()
-            if name not in known
-        },
-    }
-
-
-def _finish(target, stamp):
-    """Stamp an executed notebook, and take the bars out: they were for those who waited."""
-    import nbformat  # takes a second or two; notebooks use this module for their folders alone
-
-    notebook = nbformat.read(target, as_version=4)
-    notebook.metadata["glavitu"] = stamp
-    for cell in (cell for cell in notebook.cells if cell.cell_type == "code"):
-        for output in cell.outputs:
-            if output.get("name") == "stderr":
-                output.text = without_bars(output.text)
-        cell.outputs = [output for output in cell.outputs if output.get("text") != ""]
-    with replacing(target) as part:
-        nbformat.write(notebook, part)
-
-
-def _stamp_of(target):
-    """Return the stamp that a notebook executed to its end carries."""
-    if not target.exists():
-        return None
-    import nbformat
-
-    try:
-        return nbformat.read(target, as_version=4).metadata.get("glavitu")
-    except (nbformat.ValidationError, ValueError, LookupError, TypeError, AttributeError):
-        return None  # of no notebook
 
 
 def _digest(*texts):

@@ -12,13 +12,11 @@ from glavitu import InputError, charts, compile_tiles, load_profile, report, res
 from glavitu.demo_data import make_demo_data, make_demo_scene
 from glavitu.exploration import band_histograms, count_tiles, surface_shares
 from glavitu.files import write_json
+from glavitu.notebook_stamps import finish, holds, make_stamp
 from glavitu.study import (
     NOTEBOOKS,
     StudyError,
     _execute,
-    _finish,
-    _holds,
-    _stamp,
     _steps,
     default_folders,
     ensure_data,
@@ -210,7 +208,7 @@ def test_whatever_is_damaged_of_a_study_is_one_notebooks(short_study):
     def stamps():
         known, found = set(), {}
         for notebook, _, _, left in _steps(load_profile(profile), data, out, []):
-            found[notebook] = _stamp("key", out, left, known)
+            found[notebook] = make_stamp("key", out, left, known)
             known |= set(found[notebook]["results"])
         return found
 
@@ -237,10 +235,10 @@ def test_files_beside_its_results_leave_a_notebook_up_to_date(tmp_path):
     (tmp_path / "map").mkdir()
     (tmp_path / "map" / "a.tif").write_text("a")
     results = [tmp_path / "map"]
-    stamp = _stamp("key", tmp_path, results, set())
+    stamp = make_stamp("key", tmp_path, results, set())
     (tmp_path / "map" / "notes.txt").write_text("mine")
-    assert _holds(stamp, "key", tmp_path, results, set())
-    assert not _holds(stamp, "other", tmp_path, results, set())
+    assert holds(stamp, "key", tmp_path, results, set())
+    assert not holds(stamp, "other", tmp_path, results, set())
     for wrong in (
         None,
         "key",
@@ -248,9 +246,9 @@ def test_files_beside_its_results_leave_a_notebook_up_to_date(tmp_path):
         {"key": "key", "results": {}},
         {"results": {"a": 1}},
     ):
-        assert not _holds(wrong, "key", tmp_path, results, set())
+        assert not holds(wrong, "key", tmp_path, results, set())
     (tmp_path / "map" / "a.tif").write_text("b")
-    assert not _holds(stamp, "key", tmp_path, results, set())
+    assert not holds(stamp, "key", tmp_path, results, set())
 
 
 def test_a_notebook_that_is_done_has_no_bars_and_all_else(tmp_path):
@@ -265,7 +263,7 @@ def test_a_notebook_that_is_done_has_no_bars_and_all_else(tmp_path):
     cells[1].outputs = outputs
     path = tmp_path / "done.ipynb"
     nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
-    _finish(path, {"key": "k"})
+    finish(path, {"key": "k"})
     done = nbformat.read(path, as_version=4)
     assert done.metadata["glavitu"] == {"key": "k"}
     left = done.cells[1].outputs
@@ -325,8 +323,8 @@ def test_trainings_of_another_study_stay_unless_overwritten(short_study, monkeyp
     monkeypatch.setattr(
         "glavitu.study._execute", lambda source, target, given: asked.update({source.stem: given})
     )
-    monkeypatch.setattr("glavitu.study._stamp_of", lambda target: None)
-    monkeypatch.setattr("glavitu.study._finish", lambda target, stamp: None)
+    monkeypatch.setattr("glavitu.study.stamp_of", lambda target: None)
+    monkeypatch.setattr("glavitu.study.finish", lambda target, stamp: None)
     run_study(profile, data=data, out=out, overwrite=True)
     assert asked["02_train"]["overwrite"] and "overwrite" not in asked["03_test"]
 
@@ -366,8 +364,8 @@ def test_a_study_is_not_up_to_date_for_another_package_or_scene(
     monkeypatch.setattr("glavitu.study.PACKAGE", package)
     monkeypatch.setattr("glavitu.study._execute", lambda source, target, parameters: None)
     stamps = {}
-    monkeypatch.setattr("glavitu.study._stamp_of", lambda target: stamps.get(target))
-    monkeypatch.setattr("glavitu.study._finish", stamps.__setitem__)
+    monkeypatch.setattr("glavitu.study.stamp_of", lambda target: stamps.get(target))
+    monkeypatch.setattr("glavitu.study.finish", stamps.__setitem__)
     own, scene = tmp_path / "own.yaml", tmp_path / "o.tif"
     scene.write_text("ground")
     sources = ", ".join(f"{source}: {scene}" for source in ("optical", "dem", "sar"))
