@@ -9,7 +9,7 @@ import pandas as pd
 import xarray as xr
 
 from glavitu.evaluation import COUNTS, pool
-from glavitu.tiles import SKY, SURFACES
+from glavitu.surfaces import SKY, SURFACES
 
 REPLICATES = 2000
 LEVELS = (0.025, 0.975)  # of 95 % intervals

@@ -11,7 +11,8 @@ from glavitu.files import locked, read_json, replacing
 from glavitu.hdf5 import check_all, open_file, reading
 from glavitu.outputs import Outputs
 from glavitu.provenance import fingerprint
-from glavitu.tiles import UNKNOWN, UNLABELLED
+from glavitu.surfaces import UNKNOWN
+from glavitu.tiles import UNLABELLED
 
 COUNTS = ["tp", "tn", "fp", "fn"]
 BINS = 20  # of the probability, in `count_probabilities`

@@ -5,7 +5,7 @@ import pandas as pd
 
 from glavitu.errors import InputError
 from glavitu.progress import progress
-from glavitu.tiles import SURFACE, SURFACES, UNKNOWN
+from glavitu.surfaces import SURFACE, SURFACES, UNKNOWN
 from glavitu.units import evenly
 
 SAMPLE = 20_000  # pixels per tile that a histogram is made of
@@ -31,7 +31,7 @@ def count_tiles(tiles):
 def surface_shares(tiles):
     """Return the share of pixels of each surface; empty where the tiles do not say.
 
-    The surfaces are those of `glavitu.tiles.SURFACES`, whatever the sky.
+    The surfaces are those of `glavitu.surfaces.SURFACES`, whatever the sky.
     """
     codes = [tiles.read(name, SURFACE).ravel() for name in tiles if tiles.has(name, SURFACE)]
     if not codes:

@@ -9,7 +9,8 @@ from glavitu.differences import changes
 from glavitu.files import read_json, write_json
 from glavitu.hdf5 import check_label
 from glavitu.provenance import fingerprint, provenance
-from glavitu.tiles import SURFACE, UNLABELLED
+from glavitu.surfaces import SURFACE
+from glavitu.tiles import UNLABELLED
 
 
 def as_prediction(tile, probability, mapped):
@@ -41,7 +42,7 @@ def _describe(prediction):
         "probability": "probability of the class glacier",
         "glacier": "mapped class",
         "groundtruth": "label",
-        SURFACE: "what the ground is: see glavitu.tiles.SURFACES and SKY",
+        SURFACE: "what the ground is: see glavitu.surfaces.SURFACES and SKY",
     }
     if "spatial_ref" in prediction.coords:
         import rioxarray  # noqa: F401  registers .rio

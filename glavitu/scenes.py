@@ -15,9 +15,10 @@ from glavitu.hdf5_writing import open_new, write_tile
 from glavitu.profiles import UNFINISHED
 from glavitu.progress import progress, say
 from glavitu.remarks import far_from_split, no_data, no_degrees, unlike_each_other
+from glavitu.surfaces import SURFACE, UNKNOWN
 from glavitu.tile_rasters import read_tile
 from glavitu.tile_tables import read_tile_table, sources_of
-from glavitu.tiles import SPLITS, SURFACE, UNKNOWN
+from glavitu.tiles import SPLITS
 from glavitu.units import evenly, is_whole, scale
 
 LARGEST_PATCH = 1 << 14  # pixels of a side

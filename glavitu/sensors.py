@@ -9,8 +9,8 @@ from scipy import ndimage
 
 from glavitu import terrain
 from glavitu.bands import PUBLISHED_BANDS
+from glavitu.surfaces import SKY, SURFACES
 from glavitu.terrain import fractal
-from glavitu.tiles import SKY, SURFACES
 
 BANDS = PUBLISHED_BANDS | {"sar": ("backscatter", "coherence")}
 

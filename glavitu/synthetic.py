@@ -39,8 +39,8 @@ from scipy.interpolate import RectBivariateSpline
 from glavitu import ice, sensors, terrain
 from glavitu.regions import REGIONS, Region
 from glavitu.sensors import BANDS, Ground
+from glavitu.surfaces import SURFACES
 from glavitu.terrain import fractal
-from glavitu.tiles import SURFACES
 
 # Side of a cell of the terrain and ice model, and least side of its domain, in metres.
 CELL = 90.0
@@ -72,7 +72,7 @@ def make_tile(region, index, *, size, seed=0, resolution=30.0, outline_error=0.0
         `optical` (y, x, optical_band), top-of-atmosphere reflectance; `dem` (y, x, dem_band),
         elevation in metres and slope in degrees; `sar` (y, x, sar_band), backscatter in dB and
         interferometric coherence 0..1; all float32. As uint8 (y, x): `groundtruth`, 1 on glaciers;
-        `surface`, codes of `SURFACES`; `sky`, codes of `tiles.SKY`, what optical sensors meet.
+        `surface`, codes of `SURFACES`; `sky`, codes of `surfaces.SKY`, what optical sensors meet.
         Coordinates y and x are pixel centres in metres. Attributes: `tile`, `region`, `epsg`,
         `transform` (affine a, b, c, d, e, f).
 

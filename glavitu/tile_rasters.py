@@ -6,7 +6,7 @@ from glavitu.errors import InputError
 from glavitu.geotiffs import read_raster
 from glavitu.grids import Grid, crs_name, pixel_size, place_in
 from glavitu.local_rasters import check_crs
-from glavitu.tiles import SURFACE, UNKNOWN
+from glavitu.surfaces import SURFACE, UNKNOWN
 
 
 def read_tile(row, sources):

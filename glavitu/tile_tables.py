@@ -3,9 +3,11 @@
 import re
 
 from glavitu.errors import InputError
+from glavitu.surfaces import SURFACE
 from glavitu.tables import inside, read_table
 from glavitu.tile_datasets import check_no_dimension
-from glavitu.tiles import LABELS, RESERVED, SPLITS, SURFACE
+from glavitu.tile_headers import LABELS, RESERVED
+from glavitu.tiles import SPLITS
 
 FIXED_COLUMNS = ("tile", "region", "split", "groundtruth")
 

@@ -18,35 +18,14 @@ from xarray.backends import CachingFileManager
 
 from glavitu.bands import check_count, complete_names
 from glavitu.errors import InputError
-from glavitu.hdf5 import (
-    check_array,
-    check_finite,
-    check_label,
-    map_arrays,
-    member,
-    open_file,
-    plain,
-    reading,
-)
-from glavitu.tile_datasets import check_no_dimension, lazy_dataset
+from glavitu.hdf5 import check_finite, check_label, map_arrays, member, open_file, plain, reading
+from glavitu.tile_datasets import lazy_dataset
+from glavitu.tile_headers import LABELS, bands_of, variables_of
 from glavitu.units import are_numbers, check_scaling
 from glavitu.unpacking import unpack
 
 SPLITS = ("train", "val", "test")
 UNLABELLED = 255  # in maps of classes
-LABELS = ("groundtruth", "outlines")  # the paper's name and the successor study's
-SURFACE = "surface"  # codes: `SURFACES` + 10 * `SKY`
-SURFACES = {
-    "rock": 0,
-    "clean ice": 1,
-    "debris-covered ice": 2,
-    "seasonal snow": 3,
-    "water": 4,
-    "vegetation": 5,
-}
-SKY = {"clear": 0, "shadow": 1, "cloud": 2}  # what optical sensors meet
-UNKNOWN = 255  # in that layer
-RESERVED = ("x", "y", "spatial_ref", "class")  # coordinates and a dimension of a tile
 
 
 def open_tiles(path):
@@ -120,13 +99,13 @@ class Tiles(Mapping):
         self._names = [name for name in file if isinstance(member(file, name), h5py.Group)]
         if not self._names:
             raise InputError(f"{file.filename} holds no tiles; expected one group per tile")
-        self._variables = {name: _variables(file, name) for name in self._names}
+        self._variables = {name: variables_of(file, name) for name in self._names}
         self._mapped = map_arrays(file, self._variables)
         self._manager = CachingFileManager(h5py.File, file.filename, mode="r")
         self.sources = {
             source: bands
             for variables in self._variables.values()
-            for source, bands in _bands(variables).items()
+            for source, bands in bands_of(variables).items()
         }
 
     def __reduce__(self):
@@ -162,7 +141,7 @@ class Tiles(Mapping):
             "padding_width": self.padding(name)[1],
         }
         variables = self._variables[name]
-        names = self._names_of(_bands(variables))
+        names = self._names_of(bands_of(variables))
         with reading(f"{self.path}: tile {name}"):
             return lazy_dataset(variables, self._manager, attributes, names)
 
@@ -312,35 +291,3 @@ class Tiles(Mapping):
         """Raise `InputError` for the first tile whose sources are not finite."""
         for name, source in product(self, inputs):
             check_finite(self.read(name, source), f"{self.path}: tile {name}: {source!r}")
-
-
-def _bands(variables):
-    """Return source -> number of bands among the arrays of a tile."""
-    return {
-        source: array.shape[2]
-        for source, array in variables.items()
-        if source != "groundtruth" and array.ndim == 3
-    }
-
-
-def _variables(file, name):
-    """Return the arrays of a tile by name, the label as ``groundtruth``, after checking them."""
-    group, variables = file[name], {}
-    for key in group:
-        array = member(group, key)
-        rank = array.ndim if isinstance(array, h5py.Dataset) else 0
-        if rank == 3 or (key == SURFACE and rank == 2):
-            check_array(array)
-            if key in RESERVED:
-                raise InputError(
-                    f"{file.filename}: tile {name} has a source {key!r}, which is the name of a "
-                    "coordinate; name it otherwise"
-                )
-            check_no_dimension(f"{file.filename}: tile {name}", key, group)
-            variables["groundtruth" if key in LABELS else key] = array
-    if not any(array.ndim == 3 for array in variables.values()):
-        raise InputError(f"{file.filename}: {name} holds no (y, x, band) arrays; not a tile file")
-    if len({array.shape[:2] for array in variables.values()}) > 1:
-        sizes = ", ".join(f"{key} {array.shape[:2]}" for key, array in variables.items())
-        raise InputError(f"{file.filename}: tile {name} has arrays of different sizes: {sizes}")
-    return variables

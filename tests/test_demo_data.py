@@ -9,8 +9,8 @@ import pytest
 from glavitu import InputError, open_tiles
 from glavitu.demo_data import make_demo_data, make_demo_scene
 from glavitu.regions import UNSEEN
+from glavitu.surfaces import SKY, SURFACES
 from glavitu.synthetic import make_tile
-from glavitu.tiles import SKY, SURFACES
 
 
 @pytest.fixture(scope="module")

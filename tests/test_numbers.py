@@ -15,7 +15,7 @@ from glavitu.platt import Histogram
 from glavitu.report import verdict
 from glavitu.results import _read_counts
 from glavitu.study import NOTEBOOKS
-from glavitu.tiles import SURFACES
+from glavitu.surfaces import SURFACES
 
 MANY = 10**10  # pixels; 2**31 is 2 * 10**9, and float32 counts to 2 * 10**7
 

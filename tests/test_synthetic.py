@@ -9,8 +9,8 @@ from scipy import ndimage
 
 from glavitu import ice, regions, sensors, synthetic, terrain
 from glavitu.regions import REGIONS, UNSEEN
+from glavitu.surfaces import SKY, SURFACES
 from glavitu.synthetic import make_tile
-from glavitu.tiles import SKY, SURFACES
 
 DEBRIS, CLEAN, ROCK = (SURFACES[name] for name in ("debris-covered ice", "clean ice", "rock"))
 

@@ -12,7 +12,8 @@ from glavitu import InputError, load_model, open_tiles, plots
 from glavitu.exploration import band_histograms, surface_shares
 from glavitu.hdf5 import check_all
 from glavitu.hdf5_writing import write_tile
-from glavitu.tiles import UNKNOWN, check_same_scaling, find_split
+from glavitu.surfaces import UNKNOWN
+from glavitu.tiles import check_same_scaling, find_split
 
 
 @pytest.fixture

@@ -52,6 +52,7 @@ ROOT = Path(__file__).parents[1]
 TESTS = {  # module -> the tests that are about it, quick ones first
     "tiles": ["test_tiles.py", "test_evaluation.py", "test_patches.py"],
     "tile_datasets": ["test_tiles.py"],
+    "tile_headers": ["test_tiles.py"],
     "patches": ["test_patches.py"],
     "evaluation": ["test_evaluation.py", "test_stale.py"],
     "prediction": ["test_evaluation.py", "test_prediction.py", "test_stale.py", "test_devices.py"],
